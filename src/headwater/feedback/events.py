@@ -1,0 +1,82 @@
+"""The diary of a store: every insertion is an entry with the digest of its rows, chained by hash.
+
+hash_n = SHA-256(canonical JSON of {sequence, kind, payload, made, previous: hash_{n-1}}); the first `previous` is 64
+zeros. A bulk import is one entry over all its rows. So a row that was changed, removed or slipped in behind the store's
+back is found by `problems`, and whoever has noted the last hash can tell that nothing before it was rewritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Table, func, select
+
+from headwater.errors import UserError
+from headwater.feedback.schema import Base, Event, canonical
+
+FIRST = "0" * 64
+
+MUTABLE = {"task": {"priority", "leased_to", "leased_until"}, "annotator": {"token_hash"}}
+"""Columns that may change later and are therefore left out of the digests."""
+
+DIARY = Base.metadata.tables["event"]
+
+
+def recorded_columns(table: Table) -> list[str]:
+    """The columns whose values the diary vouches for, in the order of the schema."""
+    return [column.name for column in table.columns if column.name not in MUTABLE.get(table.name, ())]
+
+
+def digest(table: Table, rows: Iterable[Mapping[str, Any] | RowMapping]) -> str:
+    """SHA-256 over the rows, one line of canonical JSON each, absent columns as null."""
+    columns = recorded_columns(table)
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(canonical([row.get(column) for column in columns]).encode() + b"\n")
+    return total.hexdigest()
+
+
+def entry_hash(entry: Mapping[str, Any] | RowMapping) -> str:
+    """The hash of one entry, which covers the hash of the one before."""
+    covered = {name: entry[name] for name in ("sequence", "kind", "payload", "made", "previous")}
+    return hashlib.sha256(canonical(covered).encode()).hexdigest()
+
+
+def append(connection: Connection, kind: str, payload: dict[str, Any], made: int) -> None:
+    """Adds an entry after checking the one that it stands on. Raises UserError where that one was tampered with."""
+    last = connection.execute(select(DIARY).order_by(Event.sequence.desc()).limit(1)).mappings().first()
+    if last is not None and entry_hash(last) != last["hash"]:
+        raise UserError("The last entry of the store's diary was changed: restore a copy of the feedback store.")
+    entry = {
+        "sequence": last["sequence"] + 1 if last else 1,
+        "kind": kind,
+        "payload": payload,
+        "made": made,
+        "previous": last["hash"] if last else FIRST,
+    }
+    connection.execute(DIARY.insert(), {**entry, "hash": entry_hash(entry)})
+
+
+def problems(connection: Connection) -> Iterator[str]:
+    """One sentence per damage: broken links, rows that differ from the diary, rows that the diary does not know."""
+    previous, expected = FIRST, 1
+    recorded: dict[str, int] = {}
+    for entry in connection.execute(select(DIARY).order_by(Event.sequence)).mappings().all():
+        if entry["sequence"] != expected or entry["previous"] != previous or entry_hash(entry) != entry["hash"]:
+            yield f"Entry {entry['sequence']} of the diary does not follow from the one before."
+        previous, expected = entry["hash"], entry["sequence"] + 1
+        payload = entry["payload"]
+        table = Base.metadata.tables.get(payload.get("table", ""))
+        if table is None:
+            continue
+        recorded[table.name] = recorded.get(table.name, 0) + payload["rows"]
+        query = select(table).where(table.c.id.between(payload["first"], payload["last"])).order_by(table.c.id)
+        if digest(table, connection.execute(query).mappings()) != payload["digest"]:
+            rows = f"Rows {payload['first']} to {payload['last']} of `{table.name}`"
+            yield f"{rows} are not what entry {entry['sequence']} saw."
+    for name, table in Base.metadata.tables.items():
+        count = connection.execute(select(func.count()).select_from(table)).scalar_one()
+        if name != "event" and count != recorded.get(name, 0):
+            yield f"`{name}` has {count} rows, but the diary knows {recorded.get(name, 0)}."

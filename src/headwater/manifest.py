@@ -1,0 +1,132 @@
+"""A stage's manifest: what it was made of, the checksums of its files, and what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater import __version__, storage
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from headwater.recipe import Recipe
+
+MANIFEST = "manifest.json"
+VOLATILE = ("metrics.jsonl", "tensorboard", "checkpoints")
+"""Files and folders of a stage that may differ between two equal runs (times, kept checkpoints): not in its hash."""
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides the content of a stage: its settings, its seed, and the content hashes of its parents."""
+
+    settings: dict[str, Any]
+    seed: int
+    parents: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, stage: str, parents: Mapping[str, str]) -> Identity:
+        """The identity that a recipe gives to a stage whose parents have these content hashes."""
+        settings = settings_of(recipe, stage).model_dump(mode="json", exclude={"seed"})
+        return cls(settings, seed_of(recipe, stage), dict(parents))
+
+
+def settings_of(recipe: Recipe, stage: str) -> BaseModel:
+    """A stage's section of the recipe."""
+    return getattr(recipe, stage)  # type: ignore[no-any-return]
+
+
+def seed_of(recipe: Recipe, stage: str) -> int:
+    """A stage's own seed, or the recipe's."""
+    own: int | None = getattr(settings_of(recipe, stage), "seed", None)
+    return recipe.seed if own is None else own
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes `manifest.json`, sealed with its own checksum: a flipped bit must not pass for other settings."""
+    sealed = {**manifest, "seal": _seal(manifest)}
+    storage.write_atomically(folder / MANIFEST, json.dumps(sealed, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a stage's folder; None where there is none, or where it is not as it was written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(manifest, dict) or manifest.pop("seal", None) != _seal(manifest):
+        return None
+    return manifest
+
+
+def content_hash(checksums: Mapping[str, str]) -> str:
+    """SHA-256 over the sorted checksums of what a stage made; `VOLATILE` files have no part in it."""
+    lines = [f"{checksum}  {name}\n" for name, checksum in sorted(checksums.items()) if not _is_volatile(name)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def code_version() -> str:
+    """The version of headwater and the start of a hash of its source, which an edited checkout changes."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return f"{__version__} (source {digest.hexdigest()[:12]})"
+
+
+def machine() -> dict[str, Any]:
+    """What the stage ran on: speeds, and the last bits of results, depend on it."""
+    import psutil
+
+    return {
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_mb": round(psutil.virtual_memory().total / 1e6),
+        "python": platform.python_version(),
+        "torch": _version_of("torch"),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Metrics as JSON knows them: array scalars become numbers, what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _is_volatile(name: str) -> bool:
+    return name.split("/")[0] in VOLATILE
+
+
+def _seal(manifest: Manifest) -> str:
+    return hashlib.sha256(canonical(manifest).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """Equal values as equal text."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""One block library, from which every model is made."""

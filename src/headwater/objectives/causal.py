@@ -1,0 +1,29 @@
+"""Causal language modelling: each token is learnt from those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from headwater.models.heads import IGNORED
+from headwater.models.model import Model
+from headwater.training.batch import Batch, Row
+from headwater.training.engine import Term
+
+
+class CausalLM:
+    """Σ −log p(next token) over all tokens that have a target; the model is the module `model`."""
+
+    def prepare(self, tokens: Sequence[int]) -> Row:
+        """A document's tokens → a row whose targets are the next tokens."""
+        ids = torch.tensor(tokens)
+        return Row(ids[:-1], {"targets": ids[1:].clone()})
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        return {"loss": float((batch.per_token["targets"] != IGNORED).sum())}
+
+    def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
+        model = modules["model"]
+        hidden = model.backbone(batch.ids, batch.positions, batch.documents)
+        return {"loss": Term(model.language_model.loss(hidden, batch.per_token["targets"]))}

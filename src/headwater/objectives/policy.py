@@ -1,0 +1,74 @@
+"""PPO's loss: clipped surrogate of the policy, clipped value loss of the critic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from headwater.models.model import Model
+from headwater.recipe import PpoSettings
+from headwater.rlhf.algorithm import clipped_policy_loss, clipped_value_loss
+from headwater.training.batch import Batch
+from headwater.training.engine import Term
+
+
+def response_log_probabilities(
+    model: Model, batch: Batch, temperature: float, entropy: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """log π of the response tokens at the rollout's temperature, [response tokens], and their entropy.
+
+    Only positions whose next token belongs to the response (`batch.per_token["mask"]`) are scored.
+    """
+    hidden = model.backbone(batch.ids)
+    places = batch.per_token["mask"].bool()
+    logits = model.language_model(hidden[places]).float() / temperature
+    log_probabilities = logits.log_softmax(dim=-1)
+    chosen = log_probabilities.gather(1, batch.per_token["targets"][places][:, None])[:, 0]
+    spread = -(log_probabilities.detach().exp() * log_probabilities).sum(dim=-1) if entropy else None
+    return chosen, spread
+
+
+class Policy:
+    """Episodes with old log-probabilities, advantages, old values and returns → the losses of policy and critic.
+
+    Batches hold per token: mask (this position predicts a response token), targets, old_log_probabilities, advantages,
+    old_values, returns. Per row: critic_only, 1 while the critic warms up.
+    """
+
+    def __init__(self, settings: PpoSettings) -> None:
+        self.settings = settings
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        tokens = float(batch.per_token["mask"].sum())
+        names = ["value_loss"]
+        if not self._critic_only(batch):
+            names += ["policy_loss", "approx_kl", "clip_fraction", "entropy"]
+        return dict.fromkeys(names, tokens)
+
+    def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
+        settings = self.settings
+        places = batch.per_token["mask"].bool()
+        data = {name: values[places] for name, values in batch.per_token.items()}
+        critic = modules["critic"]
+        values = critic.scalar(critic.backbone(batch.ids)[places])
+        value_losses = clipped_value_loss(values, data["old_values"], data["returns"], settings.value_clip)
+        terms = {"value_loss": Term(value_losses.sum(), settings.value_coefficient)}
+        if self._critic_only(batch):
+            return terms
+        chosen, entropy = response_log_probabilities(modules["policy"], batch, settings.temperature, entropy=True)
+        assert entropy is not None
+        difference = chosen - data["old_log_probabilities"]
+        ratio = difference.exp()
+        losses = clipped_policy_loss(ratio, data["advantages"], settings.clip)
+        clipped = (ratio - 1).abs() > settings.clip
+        return terms | {
+            "policy_loss": Term(losses.sum()),
+            "entropy": Term(entropy.sum(), -settings.entropy_coefficient),
+            "approx_kl": Term((0.5 * difference.detach() ** 2).sum(), 0.0),
+            "clip_fraction": Term(clipped.float().sum(), 0.0),
+        }
+
+    def _critic_only(self, batch: Batch) -> bool:
+        return bool(torch.any(batch.per_row["critic_only"] == 1))

@@ -1,0 +1,232 @@
+"""The order of the stages: what is finished is kept, what was interrupted goes on, what is damaged is made again."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater import storage
+from headwater.errors import UserError
+from headwater.manifest import Identity
+from headwater.progress import duration, say
+from headwater.runs import Run, StageFunction
+
+if TYPE_CHECKING:
+    from headwater.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage's place in the order."""
+
+    name: str
+    summary: str
+    parents: tuple[str, ...] = ()
+    goes_on: bool = False
+    """It keeps checkpoints and goes on from them; the others start again, from an empty folder."""
+
+
+STEPS = (
+    Step("samples", "Fetch the texts and ratings that come inside packages."),
+    Step("corpus", "Turn documents into a clean corpus.", ("samples",)),
+    Step("tokenizer", "Train the tokenizer and write the corpus as tokens.", ("corpus",)),
+    Step("pretrain", "Train a Transformer from scratch.", ("tokenizer",), goes_on=True),
+    Step("sft", "Fine-tune it on answers to instructions.", ("samples", "pretrain"), goes_on=True),
+    Step("feedback", "Put people's judgements into the feedback store.", ("samples",)),
+    Step("reward", "Train a reward model on the judgements.", ("sft", "feedback"), goes_on=True),
+    Step("ppo", "Improve the policy with PPO.", ("sft", "reward", "feedback", "samples", "pretrain"), goes_on=True),
+    Step(
+        "evaluate",
+        "Compare the answers before and after PPO.",
+        ("pretrain", "sft", "reward", "ppo", "feedback", "samples", "tokenizer"),
+    ),
+    Step(
+        "report",
+        "Write the report of the run.",
+        ("samples", "corpus", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate"),
+    ),
+)
+STAGES = tuple(step.name for step in STEPS)
+PUBLISHED = ("report.html", "summary.json")
+"""Files of the report stage that also stand in the run's folder, where people look for them."""
+
+
+def step_of(name: str) -> Step:
+    """The stage of this name. Raises UserError, with the nearest name, where there is none."""
+    for step in STEPS:
+        if step.name == name:
+            return step
+    near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.0)[0]
+    raise UserError(f"`{name}` is not a stage; did you mean `{near}`?")
+
+
+def function_of(stage: str) -> StageFunction:
+    """The function of a stage; only now is its module imported, and with it what it needs."""
+    function: StageFunction = importlib.import_module(f"headwater.stages.{stage}").run
+    return function
+
+
+def run_all(recipe: Recipe, run: Run, until: str = "report", reuse: Run | None = None) -> None:
+    """Every stage up to `until` that is not finished yet, in order. The run must be locked (`with run:`).
+
+    `reuse`: finished stages are taken over from that run where settings, seed and parents are the same.
+    Raises UserError where the run's folder belongs to another recipe; nothing has been changed then.
+    """
+    steps = STEPS[: STAGES.index(step_of(until).name) + 1]
+    _refuse_other_recipe(recipe, run, steps)
+    write_recipe(recipe, run)
+    for step in steps:
+        identity = _identity(recipe, run, step)
+        if _is_done(run, step, identity):
+            continue
+        if reuse is None or step.name == "report" or not _reused(run, step, identity, reuse):
+            _make(recipe, run, step, identity)
+    publish(run)
+
+
+def run_one(recipe: Recipe, run: Run, stage: str) -> None:
+    """One stage, whose parents must be finished. The run must be locked."""
+    step = step_of(stage)
+    _refuse_other_recipe(recipe, run, [step_of(name) for name in [*_ancestors(step), stage]])
+    for parent in step.parents:
+        if not run.is_finished(parent):
+            raise UserError(
+                f"The stage `{stage}` needs `{parent}`, which the run {run.name} has not finished: "
+                "`headwater run` with the same recipe makes every stage that is missing."
+            )
+        if damaged := run.damage(parent):
+            raise UserError(
+                f"{run.stage(parent) / damaged[0]} is damaged: `headwater run` with the same recipe makes it again."
+            )
+    write_recipe(recipe, run)
+    identity = _identity(recipe, run, step)
+    if _is_done(run, step, identity):
+        say(f"{stage}: finished already, nothing to do")
+    else:
+        _make(recipe, run, step, identity)
+    publish(run)
+
+
+def write_recipe(recipe: Recipe, run: Run) -> None:
+    """Writes the resolved recipe into the run's folder, unless it stands there."""
+    import yaml
+
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    path = run.folder / "recipe.yaml"
+    if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
+        storage.write_atomically(path, text)
+
+
+def publish(run: Run) -> None:
+    """Copies the finished report to where people look for it, unless it stands there."""
+    for name in PUBLISHED:
+        source, target = run.stage("report") / name, run.folder / name
+        if source.is_file():
+            content = source.read_bytes()
+            if not target.is_file() or target.read_bytes() != content:
+                storage.write_atomically(target, content)
+
+
+def first_difference(stored: Any, wanted: Any, prefix: str = "") -> tuple[str, Any, Any] | None:
+    """(dotted key, stored value, wanted value) of the first setting that differs; a missing one is "absent"."""
+    if not (isinstance(stored, dict) and isinstance(wanted, dict)):
+        return None if stored == wanted else (prefix, stored, wanted)
+    for key in [*wanted, *(key for key in stored if key not in wanted)]:
+        name = f"{prefix}.{key}" if prefix else str(key)
+        found = first_difference(stored.get(key, "absent"), wanted.get(key, "absent"), name)
+        if found is not None:
+            return found
+    return None
+
+
+def _ancestors(step: Step) -> list[str]:
+    """The names of all stages that a stage is made of, in order."""
+    names = set(step.parents)
+    for parent in step.parents:
+        names.update(_ancestors(step_of(parent)))
+    return [name for name in STAGES if name in names]
+
+
+def _identity(recipe: Recipe, run: Run, step: Step) -> Identity:
+    """What the recipe and the finished parents make of a stage; unfinished parents have an empty hash."""
+    manifests = {parent: run.manifest(parent) or {} for parent in step.parents}
+    return Identity.of(recipe, step.name, {name: m.get("content_hash", "") for name, m in manifests.items()})
+
+
+def _refuse_other_recipe(recipe: Recipe, run: Run, steps: Sequence[Step]) -> None:
+    """Raises UserError where a finished or half-made stage has other settings than the recipe."""
+    for step in steps:
+        wanted = Identity.of(recipe, step.name, {})
+        for folder, stored in _made_as(run, step.name):
+            difference = _difference(stored, wanted)
+            if difference is not None:
+                key, before, now = difference
+                raise UserError(
+                    f"The run folder {run.folder} is of another recipe: its stage `{step.name}` has "
+                    f"`{step.name}.{key}` = {before!r}, this recipe {now!r}; give this one a name of its own with "
+                    f"--run NAME, or delete {folder}."
+                )
+
+
+def _made_as(run: Run, stage: str) -> Iterator[tuple[Path, Identity]]:
+    manifest = run.manifest(stage)
+    if manifest is not None:
+        yield run.stage(stage), _stored(manifest)
+    started = run.started_as(stage)
+    if started is not None:
+        yield run.work(stage), started
+
+
+def _stored(manifest: dict[str, Any]) -> Identity:
+    return Identity(manifest["settings"], manifest["seed"], manifest["parents"])
+
+
+def _difference(stored: Identity, wanted: Identity) -> tuple[str, Any, Any] | None:
+    return first_difference({**stored.settings, "seed": stored.seed}, {**wanted.settings, "seed": wanted.seed})
+
+
+def _is_done(run: Run, step: Step, identity: Identity) -> bool:
+    """Whether a finished stage can stay; one that is damaged or outdated is set aside."""
+    if not run.is_finished(step.name):
+        return False
+    if damaged := run.damage(step.name):
+        others = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        aside = run.set_aside(step.name, "damaged")
+        say(f"{step.name}: damaged ({damaged[0]}{others}); set aside as {aside}, made again")
+        return False
+    manifest = run.manifest(step.name)
+    if manifest is not None and _stored(manifest) == identity:
+        return True
+    aside = run.set_aside(step.name, "outdated")
+    say(f"{step.name}: what it was made from has changed; set aside as {aside}, made again")
+    return False
+
+
+def _reused(run: Run, step: Step, identity: Identity, other: Run) -> bool:
+    """Takes a stage over from another run if it is the same there; says why where it is not."""
+    manifest = other.manifest(step.name)
+    if manifest is None:
+        say(f"{step.name}: not finished in {other.name}")
+        return False
+    stored = _stored(manifest)
+    if stored != identity:
+        key, before, now = _difference(stored, identity) or ("parents", "others", "these")
+        say(f"{step.name}: not taken from {other.name}, where `{step.name}.{key}` is {before!r}, here {now!r}")
+        return False
+    run.take(step.name, other)
+    say(f"{step.name}: taken from {other.name}")
+    return True
+
+
+def _make(recipe: Recipe, run: Run, step: Step, identity: Identity) -> None:
+    started = run.started_as(step.name)
+    if started is not None and started != identity:
+        say(f"{step.name}: what it is made from has changed since it was interrupted; it starts again")
+        started = None
+    say(f"{step.name}: {'goes on' if started and step.goes_on else step.summary}")
+    manifest = run.make(step.name, recipe, identity, function_of(step.name), step.goes_on)
+    say(f"{step.name}: finished in {duration(manifest['seconds'])}")

@@ -1,0 +1,1 @@
+"""Plots and the one-page report of a run."""

@@ -1,0 +1,1 @@
+"""Reinforcement learning from human feedback: rollouts, scoring, PPO as a source of batches."""

@@ -1,0 +1,92 @@
+"""The formulas of PPO with a KL penalty, each alone and each with its source.
+
+Shapes: [episodes, time] for values per response token, with a mask of the real ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def kl_penalised_rewards(
+    scores: Tensor, log_probabilities: Tensor, reference: Tensor, mask: Tensor, beta: float
+) -> Tensor:
+    """r_t = −β·(log π − log π_ref), plus the score at the last token (Ziegler et al., 2019, eq. 2).
+
+    scores: [episodes]; the others [episodes, time]. The per-token term (k1) may be negative and is not clamped: only so
+    is π_ref·exp(r/β) the optimum.
+    """
+    rewards = -beta * (log_probabilities - reference) * mask
+    last = mask.sum(dim=1).long() - 1
+    rewards[torch.arange(len(scores)), last] += scores
+    return rewards
+
+
+def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    """A_t = δ_t + γλ·A_{t+1}, δ_t = r_t + γV_{t+1} − V_t, V past the end = 0 (Schulman et al., 2016). [episodes, time]."""
+    values = values * mask
+    advantages = torch.zeros_like(rewards)
+    running = torch.zeros(len(rewards))
+    for time in reversed(range(rewards.shape[1])):
+        following = values[:, time + 1] if time + 1 < rewards.shape[1] else torch.zeros(len(rewards))
+        delta = rewards[:, time] + gamma * following - values[:, time]
+        running = (delta + gamma * lam * running) * mask[:, time]
+        advantages[:, time] = running
+    return advantages
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the positions where mask is 1."""
+    return (values * mask).sum() / mask.sum()
+
+
+def whiten(values: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
+    """(x − μ)·rsqrt(var + 1e-8) over the real tokens, with unbiased variance; 0 elsewhere."""
+    count = mask.sum()
+    mean = masked_mean(values, mask)
+    variance = (((values - mean) ** 2) * mask).sum() / (count - 1).clamp(min=1)
+    whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
+    return (whitened + mean if keep_mean else whitened) * mask
+
+
+def clipped_policy_loss(ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """max(−A·ρ, −A·clip(ρ, 1 ± clip)) per token (Schulman et al., 2017, eq. 7)."""
+    return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float) -> Tensor:
+    """½·max((V − R)², (clip(V, V_old ± clip) − R)²) per token (lm-human-preferences)."""
+    near = torch.clamp(values, old_values - clip, old_values + clip)
+    return 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 − Var(R − V) / Var(R) over the real tokens: 1 is a perfect critic, 0 one that only knows the mean."""
+    real = mask.bool()
+    target, error = returns[real], (returns - values)[real]
+    return float(1 - error.var() / target.var().clamp(min=1e-8))
+
+
+class KLController:
+    """The weight β of the KL penalty: fixed, or steered towards a target (Ziegler et al., 2019, section 2.2).
+
+    β ← β·(1 + clip(KL/target − 1, ±0.2)·n/horizon), KL in nats summed per sequence, n episodes.
+    """
+
+    def __init__(self, beta: float, target: float, horizon: float, adaptive: bool = True) -> None:
+        self.beta, self.target, self.horizon, self.adaptive = beta, target, horizon, adaptive
+
+    def update(self, kl: float, episodes: int) -> None:
+        """Hears the mean KL of an iteration of `episodes` episodes."""
+        if self.adaptive:
+            error = min(max(kl / self.target - 1, -0.2), 0.2)
+            self.beta *= 1 + error * episodes / self.horizon
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"beta": self.beta}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.beta = state["beta"]

@@ -1,0 +1,57 @@
+"""Stage `feedback`: people's ratings into a store, rankings derived from them, and how far the raters agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headwater.errors import UserError
+
+if TYPE_CHECKING:
+    from headwater.runs import Stage
+
+STORE = "feedback.db"
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Writes feedback.db and returns its metrics. An interrupted attempt is begun anew: it takes seconds."""
+    from headwater.feedback.agreement import krippendorff_alpha
+    from headwater.feedback.derive import derive_rankings
+    from headwater.feedback.ratings import PUBLISHED, import_ratings, read_sentences
+    from headwater.feedback.store import Store
+    from headwater.progress import Progress
+
+    settings = stage.recipe.feedback
+    path = stage.folder / STORE
+    for ending in ("", "-wal", "-shm", "-journal"):
+        path.with_name(STORE + ending).unlink(missing_ok=True)
+    sentences = list(read_sentences(stage.parent("samples") / "reviews.jsonl"))
+    if not sentences:
+        raise UserError("There is no rated sentence in the samples: add the source `samples: reviews` to the recipe.")
+    with Progress("ratings", 3) as progress, Store(path) as store:
+        ratings = import_ratings(store, sentences, stage.recipe.sft.instructions)
+        progress.advance(note="imported")
+        rankings = derive_rankings(
+            store,
+            answers=settings.answers,
+            rankings_per_sentence=settings.rankings_per_sentence,
+            tie=settings.tie,
+            seed=stage.seed,
+            made=PUBLISHED,
+        )
+        progress.advance(note="ranked")
+        by_source: dict[str, list[list[float]]] = {}
+        for sentence in sentences:
+            by_source.setdefault(sentence.source, []).append(sentence.ratings)
+        every = krippendorff_alpha([values for units in by_source.values() for values in units], seed=stage.seed)
+        progress.advance(note="agreement")
+        store.seal()  # the one file is the whole store: its checksum goes into the manifest
+    return {
+        "judgements": ratings,
+        "sentences": len(sentences),
+        "rankings": rankings,
+        "krippendorff_alpha": every.alpha,
+        "krippendorff_alpha_ci": [every.low, every.high],
+        "krippendorff_alpha_by_source": {
+            source: krippendorff_alpha(units, resamples=0).alpha for source, units in sorted(by_source.items())
+        },
+    }

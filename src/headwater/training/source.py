@@ -1,0 +1,130 @@
+"""Sources: where an engine's batches come from.
+
+A source yields updates: the micro-batches of one step of the optimiser, for the whole world. Their order is a function
+of the seed and the global index, never of the number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from headwater.corpus.shards import Shards
+from headwater.training.batch import Batch, Packer, Row, split_by_tokens, stack_packed
+
+
+class Source(Protocol):
+    """What the engine asks of a source."""
+
+    def take(self) -> list[Batch] | None:
+        """The micro-batches of the next update, or None at the end."""
+
+    def progress(self) -> float:
+        """Share of the work that is done, 0 to 1; schedules follow it."""
+
+    def at_boundary(self) -> bool:
+        """Whether `state_dict` is whole here: checkpoints are written only at boundaries."""
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Hears how the last update went."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def permutation(seed: int, epoch: int, count: int) -> torch.Tensor:
+    """The order of `count` items in an epoch: a function of seed and epoch alone."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63))
+
+
+class DocumentStream:
+    """Documents of token shards, shuffled per epoch, packed into rows of `width` tokens; `steps` updates of `rows` rows."""
+
+    def __init__(self, shards: Shards, *, seed: int, width: int, rows: int, steps: int, rows_per_batch: int) -> None:
+        self.shards, self.seed, self.rows, self.steps = shards, seed, rows, steps
+        self.rows_per_batch = rows_per_batch
+        self.packer = Packer(width)
+        self.step = 0
+        self.cursor = 0
+        """Global index of the next document; its epoch is cursor // documents."""
+        self._order: tuple[int, torch.Tensor] | None = None
+
+    def take(self) -> list[Batch] | None:
+        if self.step >= self.steps:
+            return None
+        rows = []
+        for _ in range(self.rows):
+            while not self.packer.ready():
+                self.packer.add(self._next_document())
+            rows.append(self.packer.row())
+        self.step += 1
+        return [stack_packed(rows[start : start + self.rows_per_batch]) for start in range(0, self.rows, self.rows_per_batch)]
+
+    def _next_document(self) -> list[int]:
+        epoch, place = divmod(self.cursor, len(self.shards))
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, permutation(self.seed, epoch, len(self.shards)))
+        self.cursor += 1
+        return self.shards.document(int(self._order[1][place])).tolist()  # type: ignore[no-any-return]
+
+    def progress(self) -> float:
+        return self.step / self.steps
+
+    def at_boundary(self) -> bool:
+        return True
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "cursor": self.cursor, "packer": self.packer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.cursor = state["step"], state["cursor"]
+        self.packer.load_state_dict(state["packer"])
+
+
+class Examples:
+    """A labelled set: groups of rows, shuffled per epoch; an update takes `groups_per_update` of them.
+
+    A group is what must stay together: one dialogue, or the K answers of a ranking.
+    """
+
+    def __init__(
+        self, groups: Sequence[Sequence[Row]], *, seed: int, epochs: int, groups_per_update: int, budget: int = 4096
+    ) -> None:
+        self.groups, self.seed, self.groups_per_update, self.budget = groups, seed, groups_per_update, budget
+        self.per_epoch = -(-len(groups) // groups_per_update)
+        self.steps = self.per_epoch * epochs
+        self.step = 0
+
+    def take(self) -> list[Batch] | None:
+        if self.step >= self.steps:
+            return None
+        epoch, place = divmod(self.step, self.per_epoch)
+        order = permutation(self.seed, epoch, len(self.groups))
+        chosen = order[place * self.groups_per_update : (place + 1) * self.groups_per_update].tolist()
+        self.step += 1
+        return self.batches([self.groups[index] for index in chosen])
+
+    def batches(self, groups: Sequence[Sequence[Row]]) -> list[Batch]:
+        """Micro-batches of single rows; subclasses keep groups together."""
+        return split_by_tokens([row for group in groups for row in group], self.budget)
+
+    def progress(self) -> float:
+        return self.step / max(1, self.steps)
+
+    def at_boundary(self) -> bool:
+        return True
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
