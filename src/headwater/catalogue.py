@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
+import shutil
+import sys
 from pathlib import Path
 
 from headwater import storage
 from headwater.errors import UserError
 from headwater.manifest import Manifest, read_manifest
-from headwater.pipeline import STAGES
 from headwater.progress import duration
 from headwater.runs import Run
+from headwater.steps import STAGES
 
 MODEL_STAGES = ("ppo", "sft", "pretrain")
 """Stages that make a model to talk to, the best first."""
@@ -59,7 +61,24 @@ def model_folder(name: str, root: Path, stage: str | None = None) -> Path:
             return _whole(found)
     wanted = f"the stage `{stage}`" if stage else "a stage that makes a model"
     there = ", ".join(finished_stages(run)) or "none"
-    raise UserError(f"The run {run.name} has not finished {wanted} (finished: {there}): `headwater run` goes on with it.")
+    raise UserError(f"The run {run.name} has not finished {wanted} (finished: {there}): `headwater run` goes on.")
+
+
+def find_stage(name: str, root: Path) -> tuple[Run, str | None]:
+    """The run, and the stage if one is named, that RUN or RUN/STAGE means."""
+    head, slash, last = name.rstrip("/").rpartition("/")
+    if slash and last in STAGES:
+        return find_run(head, root), last
+    return find_run(name, root), None
+
+
+def command_to(verb: str, run: Run, root: Path | None) -> str:
+    """The command line that does `verb` with a run, as the user would type it here."""
+    program = sys.argv[0]
+    found = shutil.which("headwater")
+    if Path(program).name != "headwater" or (found and Path(found).resolve() == Path(program).resolve()):
+        program = "headwater"
+    return f"{program} {verb} {run.name}" + (f" --runs {root}" if root else "")
 
 
 def table(root: Path) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from headwater.manifest import Manifest
-from headwater.pipeline import STAGES, step_of
 from headwater.progress import duration
 from headwater.runs import Run
+from headwater.steps import STAGES, step_of
 
 _FIGURES = 6
 """Figures per stage that are printed; the manifest has all."""

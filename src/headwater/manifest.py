@@ -6,10 +6,8 @@ import hashlib
 import json
 import math
 import os
-import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +32,15 @@ class Identity:
     settings: dict[str, Any]
     seed: int
     parents: dict[str, str] = field(default_factory=dict)
+    other_settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of other sections that the stage reads, by their dotted names."""
 
     @classmethod
-    def of(cls, recipe: Recipe, stage: str, parents: Mapping[str, str]) -> Identity:
+    def of(cls, recipe: Recipe, stage: str, parents: Mapping[str, str], reads: Iterable[str] = ()) -> Identity:
         """The identity that a recipe gives to a stage whose parents have these content hashes."""
         settings = settings_of(recipe, stage).model_dump(mode="json", exclude={"seed"})
-        return cls(settings, seed_of(recipe, stage), dict(parents))
+        whole = recipe.model_dump(mode="json") if reads else {}
+        return cls(settings, seed_of(recipe, stage), dict(parents), {name: _at(whole, name) for name in reads})
 
 
 def settings_of(recipe: Recipe, stage: str) -> BaseModel:
@@ -87,6 +88,8 @@ def code_version() -> str:
 
 def machine() -> dict[str, Any]:
     """What the stage ran on: speeds, and the last bits of results, depend on it."""
+    import platform
+
     import psutil
 
     return {
@@ -112,6 +115,13 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def _at(settings: Any, name: str) -> Any:
+    """The setting of a dotted name."""
+    for key in name.split("."):
+        settings = settings[key]
+    return settings
+
+
 def _is_volatile(name: str) -> bool:
     return name.split("/")[0] in VOLATILE
 
@@ -126,6 +136,8 @@ def canonical(value: Any) -> str:
 
 
 def _version_of(package: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

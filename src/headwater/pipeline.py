@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,54 +13,14 @@ from headwater.errors import UserError
 from headwater.manifest import Identity
 from headwater.progress import duration, say
 from headwater.runs import Run, StageFunction
+from headwater.steps import STAGES, STEPS, Step, ancestors, step_of
 
 if TYPE_CHECKING:
     from headwater.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Step:
-    """A stage's place in the order."""
-
-    name: str
-    summary: str
-    parents: tuple[str, ...] = ()
-    goes_on: bool = False
-    """It keeps checkpoints and goes on from them; the others start again, from an empty folder."""
-
-
-STEPS = (
-    Step("samples", "Fetch the texts and ratings that come inside packages."),
-    Step("corpus", "Turn documents into a clean corpus.", ("samples",)),
-    Step("tokenizer", "Train the tokenizer and write the corpus as tokens.", ("corpus",)),
-    Step("pretrain", "Train a Transformer from scratch.", ("tokenizer",), goes_on=True),
-    Step("sft", "Fine-tune it on answers to instructions.", ("samples", "pretrain"), goes_on=True),
-    Step("feedback", "Put people's judgements into the feedback store.", ("samples",)),
-    Step("reward", "Train a reward model on the judgements.", ("sft", "feedback"), goes_on=True),
-    Step("ppo", "Improve the policy with PPO.", ("sft", "reward", "feedback", "samples", "pretrain"), goes_on=True),
-    Step(
-        "evaluate",
-        "Compare the answers before and after PPO.",
-        ("pretrain", "sft", "reward", "ppo", "feedback", "samples", "tokenizer"),
-    ),
-    Step(
-        "report",
-        "Write the report of the run.",
-        ("samples", "corpus", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate"),
-    ),
-)
-STAGES = tuple(step.name for step in STEPS)
 PUBLISHED = ("report.html", "summary.json")
 """Files of the report stage that also stand in the run's folder, where people look for them."""
-
-
-def step_of(name: str) -> Step:
-    """The stage of this name. Raises UserError, with the nearest name, where there is none."""
-    for step in STEPS:
-        if step.name == name:
-            return step
-    near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.0)[0]
-    raise UserError(f"`{name}` is not a stage; did you mean `{near}`?")
 
 
 def function_of(stage: str) -> StageFunction:
@@ -91,7 +50,7 @@ def run_all(recipe: Recipe, run: Run, until: str = "report", reuse: Run | None =
 def run_one(recipe: Recipe, run: Run, stage: str) -> None:
     """One stage, whose parents must be finished. The run must be locked."""
     step = step_of(stage)
-    _refuse_other_recipe(recipe, run, [step_of(name) for name in [*_ancestors(step), stage]])
+    _refuse_other_recipe(recipe, run, [step_of(name) for name in [*ancestors(step), stage]])
     for parent in step.parents:
         if not run.is_finished(parent):
             raise UserError(
@@ -131,8 +90,41 @@ def publish(run: Run) -> None:
                 storage.write_atomically(target, content)
 
 
+def plan(run: Run, settings: Iterable[tuple[str, Any, str]]) -> Iterator[str]:
+    """Lines that tell the resolved (key, value, origin) of every setting, and which stages are finished already."""
+    import yaml
+
+    for key, value, origin in settings:
+        text = yaml.safe_dump(value, default_flow_style=True, width=1_000_000, allow_unicode=True)
+        yield f"{key} = {text.strip().removesuffix('...').strip()}  ({origin})"
+    finished = [name for name in STAGES if run.is_finished(name)]
+    missing = [name for name in STAGES if name not in finished]
+    yield f"folder: {run.folder}"
+    yield f"finished: {' '.join(finished) or 'nothing'}"
+    yield f"to do: {' '.join(missing) or 'nothing'}"
+
+
+def closing(run: Run, chat: str) -> str:
+    """What to look at next: three answers before and after PPO, the report, and the command `chat`."""
+    lines = []
+    answers = run.stage("evaluate") / "answers.jsonl"
+    if answers.is_file():
+        rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+        lines.append(f"Three of {len(rows):,} answers, before and after PPO:")
+        for row in rows[:: max(1, len(rows) // 3)][:3]:
+            lines += [f"  {row['prompt']} …", f"    before: {row['before']}", f"    after:  {row['after']}"]
+    report = run.folder / "report.html"
+    if report.is_file():
+        lines.append(f"Report: {report}")
+    if any((run.stage(stage) / "model").is_dir() for stage in STAGES):
+        lines.append(f"Talk to it: {chat}")
+    return "\n".join(lines) or f"Finished: {run.folder}"
+
+
 def first_difference(stored: Any, wanted: Any, prefix: str = "") -> tuple[str, Any, Any] | None:
     """(dotted key, stored value, wanted value) of the first setting that differs; a missing one is "absent"."""
+    if isinstance(stored, list) and isinstance(wanted, list):
+        stored, wanted = dict(enumerate(stored)), dict(enumerate(wanted))
     if not (isinstance(stored, dict) and isinstance(wanted, dict)):
         return None if stored == wanted else (prefix, stored, wanted)
     for key in [*wanted, *(key for key in stored if key not in wanted)]:
@@ -143,31 +135,25 @@ def first_difference(stored: Any, wanted: Any, prefix: str = "") -> tuple[str, A
     return None
 
 
-def _ancestors(step: Step) -> list[str]:
-    """The names of all stages that a stage is made of, in order."""
-    names = set(step.parents)
-    for parent in step.parents:
-        names.update(_ancestors(step_of(parent)))
-    return [name for name in STAGES if name in names]
-
-
 def _identity(recipe: Recipe, run: Run, step: Step) -> Identity:
     """What the recipe and the finished parents make of a stage; unfinished parents have an empty hash."""
     manifests = {parent: run.manifest(parent) or {} for parent in step.parents}
-    return Identity.of(recipe, step.name, {name: m.get("content_hash", "") for name, m in manifests.items()})
+    return Identity.of(
+        recipe, step.name, {name: m.get("content_hash", "") for name, m in manifests.items()}, step.reads
+    )
 
 
 def _refuse_other_recipe(recipe: Recipe, run: Run, steps: Sequence[Step]) -> None:
     """Raises UserError where a finished or half-made stage has other settings than the recipe."""
     for step in steps:
-        wanted = Identity.of(recipe, step.name, {})
+        wanted = Identity.of(recipe, step.name, {}, step.reads)
         for folder, stored in _made_as(run, step.name):
-            difference = _difference(stored, wanted)
+            difference = _difference(step.name, stored, wanted)
             if difference is not None:
                 key, before, now = difference
                 raise UserError(
                     f"The run folder {run.folder} is of another recipe: its stage `{step.name}` has "
-                    f"`{step.name}.{key}` = {before!r}, this recipe {now!r}; give this one a name of its own with "
+                    f"`{key}` = {before!r}, this recipe {now!r}; give this one a name of its own with "
                     f"--run NAME, or delete {folder}."
                 )
 
@@ -182,11 +168,14 @@ def _made_as(run: Run, stage: str) -> Iterator[tuple[Path, Identity]]:
 
 
 def _stored(manifest: dict[str, Any]) -> Identity:
-    return Identity(manifest["settings"], manifest["seed"], manifest["parents"])
+    return Identity(manifest["settings"], manifest["seed"], manifest["parents"], manifest["other_settings"])
 
 
-def _difference(stored: Identity, wanted: Identity) -> tuple[str, Any, Any] | None:
-    return first_difference({**stored.settings, "seed": stored.seed}, {**wanted.settings, "seed": wanted.seed})
+def _difference(stage: str, stored: Identity, wanted: Identity) -> tuple[str, Any, Any] | None:
+    """The first setting, by its whole name, that two identities of a stage differ in; parents are not compared."""
+    first = {stage: {**stored.settings, "seed": stored.seed}, **stored.other_settings}
+    second = {stage: {**wanted.settings, "seed": wanted.seed}, **wanted.other_settings}
+    return first_difference(first, second)
 
 
 def _is_done(run: Run, step: Step, identity: Identity) -> bool:
@@ -214,8 +203,8 @@ def _reused(run: Run, step: Step, identity: Identity, other: Run) -> bool:
         return False
     stored = _stored(manifest)
     if stored != identity:
-        key, before, now = _difference(stored, identity) or ("parents", "others", "these")
-        say(f"{step.name}: not taken from {other.name}, where `{step.name}.{key}` is {before!r}, here {now!r}")
+        key, before, now = _difference(step.name, stored, identity) or ("parents", "others", "these")
+        say(f"{step.name}: not taken from {other.name}, where `{key}` is {before!r}, here {now!r}")
         return False
     run.take(step.name, other)
     say(f"{step.name}: taken from {other.name}")

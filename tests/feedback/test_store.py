@@ -14,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from headwater.errors import UserError
+from headwater.feedback import events
 from headwater.feedback.judgements import Groups, Judgement
 from headwater.feedback.store import Store
 
@@ -173,6 +175,23 @@ def test_tampering_is_found(tmp_path: Path, what: str) -> None:
         connection.execute(TAMPERING[what])
     with Store(path) as store:
         assert store.problems()
+
+
+def test_history_cannot_be_rewritten_under_the_same_last_hash(tmp_path: Path) -> None:
+    """An entry that was rewritten with a fitting hash of its own, and linked again, still shows in the next one."""
+    path = tmp_path / "feedback.db"
+    with Store(path) as store:
+        for name in ("Ada", "Bo", "Cy"):
+            store.add_annotator(name)
+        with store.reading() as connection:
+            entry = dict(connection.execute(select(events.DIARY).where(events.DIARY.c.sequence == 2)).mappings().one())
+    forged = events.entry_hash({**entry, "made": entry["made"] + 1})
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TRIGGER event_no_update")
+        connection.execute("UPDATE event SET made = made + 1, hash = ? WHERE sequence = 2", (forged,))
+        connection.execute("UPDATE event SET previous = ? WHERE sequence = 3", (forged,))
+    with Store(path) as store:
+        assert store.problems() == ["Entry 3 of the diary does not follow from the one before."]
 
 
 def test_nothing_is_appended_to_a_changed_diary(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Reading single files out of an archive that a stranger made.
 
-Nothing is ever extracted to a path that the archive chooses: the wanted members are read into memory by their exact names. An
-archive with a path that leads out of it, a wanted member that is a link, or one larger than allowed is refused.
+Nothing is ever extracted to a path that the archive chooses: the wanted members are read into memory by their exact
+names. An archive with a path that leads out of it, a wanted member that is a link, or one larger than allowed is
+refused.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def read_zip(archive: Path, wanted: Collection[str], largest: int) -> dict[str, 
                         raise _refused(archive.name, member.filename, "is not a plain file")
                     _refuse_large(member.file_size, member.filename, archive.name, largest)
                     with opened.open(member) as file:
-                        found[member.filename] = _bounded(file.read(largest + 1), member.filename, archive.name, largest)
+                        found[member.filename] = _bounded(
+                            file.read(largest + 1), member.filename, archive.name, largest
+                        )
     except _DAMAGES as error:
         raise _damaged(archive.name, error) from None
     return _all_of(wanted, found, archive.name)
@@ -86,8 +89,11 @@ def _all_of(wanted: Collection[str], found: dict[str, bytes], archive: str) -> d
 
 
 def _refused(archive: str, member: str, why: str) -> UserError:
-    return UserError(f"The archive {archive} was refused, because its member `{member}` {why}: fetch it again from its source.")
+    return UserError(
+        f"The archive {archive} was refused, because its member `{member}` {why}: fetch it again from its source."
+    )
 
 
 def _damaged(archive: str, error: BaseException) -> UserError:
-    return UserError(f"The archive {archive} cannot be read ({error}): delete it and fetch it again.")
+    why = next((line.rstrip(": ") for line in str(error).splitlines() if line), type(error).__name__)
+    return UserError(f"The archive {archive} cannot be read ({why}): delete it and fetch it again.")

@@ -1,7 +1,7 @@
 """Where documents come from: sample sets and folders of the user's own texts.
 
-A file or record that cannot be used is quarantined: reported with its place and reason, counted, and passed over. Names that
-begin with a dot (.git, .DS_Store) are not looked at.
+A file or record that cannot be used is quarantined: reported with its place and reason, counted, and passed over.
+Names that begin with a dot (.git, .DS_Store) are not looked at.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Document:
 
 
 def names_of_sources(sources: Sequence[SourceSettings]) -> list[tuple[str, ...]]:
-    """The names under which each source's documents are counted: a sample set's own, a folder's last part (made unique)."""
+    """The names under which each source's documents are counted: a sample set's own, a folder's last part."""
     names: list[tuple[str, ...]] = []
     used: Counter[str] = Counter()
     for source in sources:
@@ -57,8 +57,9 @@ def read_sources(
 ) -> Iterator[tuple[SourceSettings, Document]]:
     """Every document of every source, in order, beside its source's settings.
 
-    samples: folder of the samples stage. limit: most documents per source. Of the review sentences only the training share is
-    read: what is held out never gets in. Raises UserError where a source names nothing, or a folder is missing.
+    samples: folder of the samples stage. limit: most documents per source. Of the review sentences only the training
+    share is read: what is held out never gets in. Raises UserError where a source names nothing, or a folder is
+    missing.
     """
     for source, names in zip(sources, names_of_sources(sources), strict=True):
         if (source.samples is None) == (source.folder is None):
@@ -76,7 +77,9 @@ def _read_samples(source: SourceSettings, samples: Path) -> Iterator[Document]:
     try:
         lines = path.open(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"The sample set {source.samples} is not at {path}: run the samples stage of this recipe first.") from None
+        raise UserError(
+            f"The sample set {source.samples} is not at {path}: run the samples stage of this recipe first."
+        ) from None
     with lines:
         for line in lines:
             record = json.loads(line)
@@ -85,8 +88,9 @@ def _read_samples(source: SourceSettings, samples: Path) -> Iterator[Document]:
 
 
 def read_folder(folder: Path, source: str, kind: str, licence: str, quarantine: Quarantine) -> Iterator[Document]:
-    """The documents of a folder and the folders in it, by path; a document's id is its path and, where a file holds many, its
-    number in it. Raises UserError where there is no such folder."""
+    """The documents of a folder and the folders in it, by path; a document's id is its path and, where a file holds
+    many, its number in it. Raises UserError where there is no such folder.
+    """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: mend `folder` in corpus.sources.")
     for path in _files(folder):
@@ -96,7 +100,9 @@ def read_folder(folder: Path, source: str, kind: str, licence: str, quarantine: 
             quarantine(source, place, f"no reader for {_ending(path) or 'files without ending'}")
             continue
         try:
-            for number, text, own_licence in reader(path, lambda where, reason: quarantine(source, where, reason), place):
+            for number, text, own_licence in reader(
+                path, lambda where, reason: quarantine(source, where, reason), place
+            ):
                 name = place if number is None else f"{place}#{number}"
                 yield Document(f"{source}/{name}", text, source, kind, own_licence or licence)
         except Fault as fault:

@@ -1,7 +1,7 @@
 """Text as it should look: mojibake mended, NFC, one kind of line end, nothing invisible.
 
-NFKC would damage text (x² → x2, ½ → 1⁄2, ，→ ,), so it is used for comparison keys only. Curly quotes, ligatures and full-width
-punctuation stay as they are: they are right in Chinese and in print.
+NFKC would damage text (x² → x2, ½ → 1⁄2, ，→ ,), so it is used for comparison keys only. Curly quotes, ligatures and
+full-width punctuation stay as they are: they are right in Chinese and in print.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 _MOST_PASSES = 20
 
-# Zero-width, direction marks, soft hyphen, byte-order mark, interlinear and tag characters: invisible, yet they split words.
+# Zero-width, direction marks, soft hyphen, byte-order mark, interlinear and tag characters: invisible, yet they split
+# words.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
@@ -47,7 +48,9 @@ def exact_key(text: str) -> str:
 
 
 def split_key(text: str) -> str:
-    """What decides on which side of a split a text falls: letters and digits only, so that punctuation does not matter."""
+    """What decides on which side of a split a text falls: letters and digits only, so that punctuation does not
+    matter.
+    """
     key = exact_key(text)
     return _NO_WORD.sub(" ", key).strip() or key
 

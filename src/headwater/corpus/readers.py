@@ -1,7 +1,7 @@
 """One reader per file format: a path in, texts out.
 
-A reader yields (number of the record or None, text, licence or None). What is wrong with one record it reports to `quarantine`;
-what is wrong with the whole file it raises as `Fault`.
+A reader yields (number of the record or None, text, licence or None). What is wrong with one record it reports to
+`quarantine`; what is wrong with the whole file it raises as `Fault`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_html(path: Path, report: Report, place: str) -> Iterator[Record]:  # no
     try:
         page = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        page = bytes_to_str(content, detect_encoding(content, from_html_meta=True))
+        page = bytes_to_str(content, detect_encoding(content, from_html_meta=True) or "utf-8")
     text = extract_plain_text(page, main_content=True, alt_texts=False, links=False, preserve_formatting=True)
     if not text.strip():
         raise Fault("no main text in the page")
@@ -143,7 +143,9 @@ def decode(content: bytes) -> str:
 
 
 def _decode_chinese(content: bytes) -> str | None:
-    """GB 18030 accepts almost any bytes, so its result counts only where it is made of the common characters of GB 2312."""
+    """GB 18030 accepts almost any bytes, so its result counts only where it is made of the common characters of GB
+    2312.
+    """
     try:
         text = content.decode("gb18030")
     except UnicodeDecodeError:

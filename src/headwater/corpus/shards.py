@@ -1,8 +1,9 @@
 """Token shards on disk: opened instantly at any size, read through the page cache, checked by checksum.
 
-A folder holds `shard-000.bin`, `shard-001.bin` … (token ids, little-endian uint16 or uint32, one document after the other, never
-cut between shards), `documents.npy` (one row per document: where it starts, how many tokens and UTF-8 bytes, which source) and
-`index.json` (everything else, with the SHA-256 of each file; written last, so that a folder with an index is whole).
+A folder holds `shard-000.bin`, `shard-001.bin` … (token ids, little-endian uint16 or uint32, one document after the
+other, never cut between shards), `documents.npy` (one row per document: where it starts, how many tokens and UTF-8
+bytes, which source) and `index.json` (everything else, with the SHA-256 of each file; written last, so that a folder
+with an index is whole).
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class TokenisedDocument(NamedTuple):
 def write_shards(
     folder: Path, documents: Iterable[TokenisedDocument], vocabulary: int, shard_tokens: int = 1 << 26
 ) -> dict[str, Any]:
-    """Writes documents to `folder` and returns the index: {"tokens", "bytes", "documents", "dtype", "sources", "shards", …}.
+    """Writes documents to `folder` and returns the index: {"tokens", "bytes", "documents", "dtype", "sources",
+    "shards", …}.
 
     A shard is closed once it holds `shard_tokens` tokens. `vocabulary` chooses the width: uint16 up to 65,536 ids.
     Raises ValueError for an id outside the vocabulary.
@@ -54,7 +56,7 @@ def write_shards(
     try:
         for document in documents:
             ids = np.asarray(document.ids, dtype=np.int64)
-            if ids.size and not (0 <= ids.min() and ids.max() < vocabulary):
+            if ids.size and not (ids.min() >= 0 and ids.max() < vocabulary):
                 raise ValueError(f"a token id lies outside the vocabulary of {vocabulary}")
             writer.append(ids)
             rows.append((start, ids.size, document.bytes, sources.setdefault(document.source, len(sources))))
@@ -181,7 +183,8 @@ class Shards:
                 raise _damaged(path, "its content is not what was written (wrong checksum)")
 
     def _shard_at(self, position: int) -> int:
-        # The last shard that starts at or before `position`; empty shards share a start, so the rightmost is the filled one.
+        # The last shard that starts at or before `position`; empty shards share a start, so the rightmost is the
+        # filled one.
         return bisect_right(self._starts, position) - 1
 
     def _map(self, entry: dict[str, Any]) -> Tokens:
@@ -221,4 +224,6 @@ def _open_table(folder: Path, index: dict[str, Any]) -> npt.NDArray[np.void]:
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    return UserError(f"The token file {path} is damaged: {what}; delete the run's tokenizer folder and run the stage again.")
+    return UserError(
+        f"The token file {path} is damaged: {what}; delete the run's tokenizer folder and run the stage again."
+    )

@@ -1,7 +1,8 @@
 """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), trained by `tokenizers`, with chat roles reserved.
 
-Every text is a sequence of bytes, and every byte is a token, so nothing is unknown and everything round-trips. Control tokens
-come only from the template, never from the content: a user who types `<|end|>` gets seven ordinary tokens or so.
+Every text is a sequence of bytes, and every byte is a token, so nothing is unknown and everything round-trips.
+Control tokens come only from the template, never from the content: a user who types `<|end|>` gets seven ordinary
+tokens or so.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ END = "<|end|>"
 CONTROL_TOKENS = (PAD, END_OF_TEXT, USER, ASSISTANT, END)
 """In the order of their ids, from 0."""
 
-# As GPT-2's pattern, with numbers in groups of at most three digits: contractions, words and numbers with the space before
-# them, runs of other signs, white space (its last space goes to the word that follows).
+# As GPT-2's pattern, with numbers in groups of at most three digits: contractions, words and numbers with the space
+# before them, runs of other signs, white space (its last space goes to the word that follows).
 _WORD_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?[\p{L}\p{M}]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
 
 CHAT_TEMPLATE = (
@@ -43,19 +44,20 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """Learns merges from `texts` until there are exactly `vocabulary` tokens, the control tokens and 256 bytes among them.
+    """Learns merges from `texts` until there are exactly `vocabulary` tokens, the control tokens and 256 bytes among
+    them.
 
-    The same texts in the same order give the same tokenizer. Raises UserError, naming the size that can be reached, where the
-    texts hold too few different pieces.
+    The same texts in the same order give the same tokenizer. Raises UserError, naming the size that can be reached,
+    where the texts hold too few different pieces.
     """
     tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(tokenizers.Regex(_WORD_PATTERN), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         show_progress=False,
@@ -80,20 +82,26 @@ class Tokenizer:
         # Content never turns into control tokens, whatever it spells.
         self._inner.encode_special_tokens = True
         vocabulary = inner.get_vocab(with_added_tokens=True)
-        self.pad, self.end_of_text, self.user, self.assistant, self.end_of_turn = (vocabulary[t] for t in CONTROL_TOKENS)
+        self.pad, self.end_of_text, self.user, self.assistant, self.end_of_turn = (
+            vocabulary[t] for t in CONTROL_TOKENS
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
         """Reads `tokenizer.json` of a folder; UserError where it is missing, damaged or of another make."""
         path = folder / "tokenizer.json"
         if not path.is_file():
-            raise UserError(f"There is no tokenizer at {path}: run the tokenizer stage, or name a folder that holds a model.")
+            raise UserError(
+                f"There is no tokenizer at {path}: run the tokenizer stage, or name a folder that holds a model."
+            )
         try:
             return cls(tokenizers.Tokenizer.from_file(str(path)))
         except KeyError as error:
             raise UserError(f"The tokenizer {path} has no token {error}: it was not made by headwater.") from None
         except Exception:  # tokenizers raises bare Exception for every damage
-            raise UserError(f"The tokenizer {path} is damaged: copy it anew or run the tokenizer stage again.") from None
+            raise UserError(
+                f"The tokenizer {path} is damaged: copy it anew or run the tokenizer stage again."
+            ) from None
 
     def save(self, folder: Path, context: int) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json` in the Hugging Face layout.
@@ -152,8 +160,8 @@ class Tokenizer:
     def chat(self, messages: Sequence[Mapping[str, str]], continuation: str | None = None) -> list[int]:
         """Token ids of a dialogue: `<|user|>…<|end|><|assistant|>…<|end|>`.
 
-        messages: {"role": "user" | "assistant", "content": text} each. With `continuation` an assistant's turn is opened that
-        begins with this text (it may be empty) and is not closed: the model goes on from there.
+        messages: {"role": "user" | "assistant", "content": text} each. With `continuation` an assistant's turn is
+        opened that begins with this text (it may be empty) and is not closed: the model goes on from there.
         """
         roles = {"user": self.user, "assistant": self.assistant}
         ids: list[int] = []

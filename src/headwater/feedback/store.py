@@ -50,10 +50,12 @@ class Writer:
         complete = [{**row, "id": id_} for id_, row in zip(ids, rows, strict=True)]
         if name == "judgement":
             for row in complete:
-                row.setdefault("made", self.made)
+                row["made"] = self.made
         self.connection.execute(table.insert(), complete)
+        columns = events.recorded_columns(table)
+        recorded = ([row.get(column) for column in columns] for row in complete)
         payload = {"table": name, "first": ids[0], "last": ids[-1], "rows": len(ids)}
-        events.append(self.connection, event, {**payload, "digest": events.digest(table, complete)}, self.made)
+        events.append(self.connection, event, {**payload, "digest": events.digest(recorded)}, self.made)
         return ids
 
     def next_id(self, table: Table) -> int:

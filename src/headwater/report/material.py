@@ -49,7 +49,9 @@ def gather(run: str, folders: Mapping[str, Path], expected_curve: Path | None = 
         expected=_rows(read_json(expected_curve, [])) if expected_curve else [],
         dropped=read_lines(folders["corpus"] / "dropped.jsonl") if "corpus" in folders else [],
         licences=licences(folders["corpus"] / "documents.parquet") if "corpus" in folders else [],
-        calibration=calibration_bins(read_json(folders["reward"] / "calibration.json", [])) if "reward" in folders else [],
+        calibration=calibration_bins(read_json(folders["reward"] / "calibration.json", []))
+        if "reward" in folders
+        else [],
         answers=read_lines(folders["evaluate"] / "answers.jsonl") if "evaluate" in folders else [],
     )
 

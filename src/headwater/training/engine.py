@@ -101,6 +101,12 @@ class Learner:
                 for name, parameter in self.module.named_parameters():
                     parameter.copy_(self.masters[name])
 
+    def release(self) -> Model:
+        """The module with its fp32 weights, when training is over."""
+        self.module.float()
+        self._write_back()
+        return self.module
+
     def clear(self) -> None:
         for master in self.masters.values():
             master.grad = None
@@ -152,6 +158,8 @@ class Engine:
         self.step = 0
         self.progress = 0.0
         """Share of the work that was done before the running update."""
+        self.saved = 0
+        """Step of the last checkpoint."""
         self.bad_updates = 0
         self.rewinds = 0
         self.log = MetricsLog(folder, tensorboard) if folder else None
@@ -166,7 +174,7 @@ class Engine:
                     break
                 metrics = self.train_step(batches)
                 bar.advance(self._permille() - bar.done, note=_note(metrics))
-                due = self.checkpoint_every and self.step % self.checkpoint_every == 0
+                due = self.checkpoint_every and self.step - self.saved >= self.checkpoint_every
                 if self.source.at_boundary() and (due or stop.asked):
                     self.save()
                 if stop.asked and (self.source.at_boundary() or stop.out_of_patience):
@@ -193,7 +201,7 @@ class Engine:
         metrics["tokens_per_second"] = sum(batch.tokens for batch in batches) / seconds
         self.source.observe(metrics)
         more = self.after_step(self.step, metrics) if self.after_step else {}
-        if self.log and self.world.rank == 0:
+        if self.log and self.world.rank == 0 and self.source.at_boundary():
             self.log.write(self.step, metrics | more)
         return metrics
 
@@ -246,6 +254,7 @@ class Engine:
         """A checkpoint of everything that changes."""
         if self.folder and self.world.rank == 0:
             checkpoint.save(self._checkpoints(), self.step, self.state_dict())
+        self.saved = self.step
 
     def resume(self) -> bool:
         """Goes back to the newest whole checkpoint, if there is one; says whether it did."""
@@ -275,6 +284,7 @@ class Engine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.bad_updates, self.rewinds = state["step"], state["bad_updates"], state["rewinds"]
+        self.saved = self.step
         for name, learner in self.learners.items():
             learner.load_state_dict(state["learners"][name])
         self.source.load_state_dict(state["source"])

@@ -1,0 +1,67 @@
+"""Talking to a model in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.models.generate import Sampling, stream
+from headwater.models.layout import load_model
+from headwater.models.model import Model
+
+
+def chat(
+    model_folder: Path,
+    prompt: str | None = None,
+    greedy: bool = False,
+    max_new_tokens: int = 128,
+    temperature: float = 0.8,
+    seed: int = 0,
+) -> None:
+    """Answers `prompt` once, or holds a conversation until an empty line or end of input. The answer streams."""
+    model, _ = load_model(model_folder)
+    tokenizer = Tokenizer.load(model_folder)
+    sampling = Sampling(
+        max_new_tokens, 0.0 if greedy else temperature, stop_tokens=(tokenizer.end_of_turn, tokenizer.end_of_text)
+    )
+    if prompt is not None:
+        say_answer(model, tokenizer, [{"role": "user", "content": prompt}], sampling, seed)
+        return
+    conversation: list[dict[str, str]] = []
+    while (text := _ask()) is not None:
+        conversation.append({"role": "user", "content": text})
+        conversation.append(
+            {"role": "assistant", "content": say_answer(model, tokenizer, conversation, sampling, seed)}
+        )
+        seed += 1
+
+
+def say_answer(
+    model: Model, tokenizer: Tokenizer, conversation: list[dict[str, str]], sampling: Sampling, seed: int
+) -> str:
+    """Prints the model's answer as it comes and returns it; the oldest turns are left out where the context is full."""
+    while True:
+        ids = tokenizer.chat(conversation, continuation="")
+        if len(ids) + 8 <= model.config.context or len(conversation) == 1:
+            break
+        conversation = conversation[2:]
+    tokens: list[int] = []
+    shown = ""
+    for token in stream(model, ids, sampling, seed):
+        tokens.append(token)
+        text = tokenizer.decode(tokens)
+        if not text.endswith("\ufffd"):  # only whole characters
+            sys.stdout.write(text[len(shown) :])
+            sys.stdout.flush()
+            shown = text
+    sys.stdout.write("\n")
+    return shown
+
+
+def _ask() -> str | None:
+    try:
+        text = input("you> ").strip()
+    except EOFError:
+        return None
+    return text or None

@@ -1,0 +1,227 @@
+"""The command line: each command calls one function. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from headwater.errors import Interrupted, UserError
+from headwater.steps import STEPS, step_of
+
+STOPPED = "Stopped; the same command goes on from here."
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/quickstart.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="STAGE.KEY=VALUE", help="Settings instead of the recipe's, for example ppo.steps=20."),
+]
+RunName = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run instead of the recipe's.")]
+Root = Annotated[
+    Path | None,
+    typer.Option("--runs", metavar="FOLDER", help="Folder of all runs; else $HEADWATER_RUNS, else ./runs."),
+]
+Reuse = Annotated[
+    str | None,
+    typer.Option(metavar="RUN", help="Take over the stages of that run which are the same here."),
+]
+
+
+def main() -> None:
+    """The command `headwater`."""
+    arguments = sys.argv[1:]
+    _Commands.debug = "--debug" in arguments
+    build()([argument for argument in arguments if argument != "--debug"])
+
+
+def build() -> typer.Typer:
+    """All commands."""
+    app = typer.Typer(
+        cls=_Commands,
+        name="headwater",
+        help="From raw text to a language model that people's judgements improved.",
+        epilog="A mistake in what you gave ends with one sentence and exit code 2; --debug adds the traceback.",
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,  # rich takes longer to import than all the rest of --help
+        pretty_exceptions_enable=False,
+    )
+    app.command("run")(run)
+    for step in STEPS:
+        app.command(step.name, help=f"{step.summary} One stage of a run; those before it must be finished.")(
+            _command_of(step.name)
+        )
+    app.command("chat")(chat)
+    app.command("lineage")(lineage)
+    app.command("runs")(runs)
+    app.command("doctor")(doctor)
+    return app
+
+
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    name: RunName = None,
+    root: Root = None,
+    until: Annotated[str, typer.Option(metavar="STAGE", help="The last stage to run.")] = "report",
+    reuse: Reuse = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Only print the resolved recipe and what would be done.")] = False,
+) -> None:
+    """Run every stage that is missing, in order, from raw text to report."""
+    from headwater import catalogue, pipeline
+    from headwater.recipe import origins, read_with_overrides, validate
+    from headwater.runs import Run
+
+    overrides = [*(overrides or []), *([f"run={_quoted(name)}"] if name else [])]
+    given = read_with_overrides(recipe, overrides)
+    resolved = validate(given, str(recipe))
+    step_of(until)
+    place = Run(catalogue.runs_root(root), resolved.run)
+    if dry:
+        print("\n".join(pipeline.plan(place, origins(resolved, given, overrides))))
+        return
+    other = catalogue.find_run(reuse, catalogue.runs_root(root)) if reuse else None
+    with _stoppable(), place:
+        pipeline.run_all(resolved, place, until, other)
+    print(pipeline.closing(place, catalogue.command_to("chat", place, root)))
+
+
+def _command_of(stage: str) -> Callable[..., None]:
+    """The command of one stage."""
+
+    def command(recipe: RecipePath, overrides: Overrides = None, name: RunName = None, root: Root = None) -> None:
+        from headwater import catalogue, pipeline
+        from headwater.recipe import load_recipe
+        from headwater.runs import Run
+
+        resolved = load_recipe(recipe, [*(overrides or []), *([f"run={_quoted(name)}"] if name else [])])
+        with _stoppable(), Run(catalogue.runs_root(root), resolved.run) as place:
+            pipeline.run_one(resolved, place, stage)
+
+    return command
+
+
+def chat(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, RUN/STAGE, or the folder of a model.")],
+    prompt: Annotated[str | None, typer.Option(help="Answer this and end; without it, a dialogue.")] = None,
+    stage: Annotated[str | None, typer.Option(help="The stage whose model is meant; else ppo, sft, pretrain.")] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0.01, help="Lower: safer; higher: more varied.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answers.")] = 1,
+    root: Root = None,
+) -> None:
+    """Talk to a model in the terminal."""
+    from headwater import catalogue
+
+    folder = catalogue.model_folder(model, catalogue.runs_root(root), stage)
+    from headwater.chat import chat as talk
+
+    talk(folder, prompt, greedy, max_new_tokens, temperature, seed)
+
+
+def lineage(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run, or RUN/STAGE.")],
+    root: Root = None,
+) -> None:
+    """Print what a run's models are made of, back to the documents and judgements."""
+    from headwater import catalogue, lineage
+
+    place, stage = catalogue.find_stage(name, catalogue.runs_root(root))
+    print(lineage.lineage(place, step_of(stage).name if stage else None))
+
+
+def runs(root: Root = None) -> None:
+    """List the runs."""
+    from headwater import catalogue
+
+    print(catalogue.table(catalogue.runs_root(root)))
+
+
+def doctor() -> None:
+    """Tell what this machine can do."""
+    from headwater.doctor import examine
+
+    for line in examine():
+        print(line, flush=True)
+
+
+class _Commands(TyperGroup):
+    """Turns what ends a command into a sentence and an exit code."""
+
+    debug = False
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Interrupted:
+            return _end(STOPPED, 130)
+        except KeyboardInterrupt:
+            return _end("", 130)
+        except UserError as error:
+            return _end(str(error), 2)
+        except Exception as error:
+            if (sentence := _sentence(error)) is None:
+                raise
+            return _end(sentence, 2)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell of an error that comes from the machine; None where it is a mistake of ours."""
+    place = getattr(error, "filename", None) or "a file of the run"
+    from headwater import storage
+
+    if storage.is_disk_full(error):
+        return str(storage.disk_full(place))
+    if isinstance(error, PermissionError) or "Read-only file system" in str(error):
+        return f"{place} may not be read or written here: change its permissions, or choose another folder with --runs."
+    return None
+
+
+def _end(sentence: str, code: int) -> None:
+    if _Commands.debug:
+        import traceback
+
+        traceback.print_exc()
+    if sentence:
+        print(sentence, file=sys.stderr, flush=True)
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C or SIGTERM ends the work inside as `Interrupted`, the second one ends the process at once.
+
+    Training loops put handlers of their own in place meanwhile, to save a checkpoint first.
+    """
+
+    def at_once(_number: int, _frame: FrameType | None) -> None:
+        os._exit(130)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, at_once)
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _quoted(text: str) -> str:
+    """Text as a YAML string, so that a run called 2024 is not taken for a number."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,14 @@
+"""Cutting a text into the units that comparisons count: words, and single characters where a script has no spaces."""
+
+from __future__ import annotations
+
+import re
+
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+"""Kana and Chinese characters."""
+_UNIT = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
+
+
+def units(text: str) -> list[str]:
+    """The casefolded words of a text, without punctuation; every Chinese character is a unit of its own."""
+    return _UNIT.findall(text.casefold())

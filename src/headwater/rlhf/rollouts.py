@@ -1,0 +1,269 @@
+"""Reinforcement learning as a source of batches: generate, score, advantages, then epochs of fresh permutations."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from headwater.errors import UserError
+from headwater.models.generate import Answer, Sampling, generate
+from headwater.models.model import Model
+from headwater.objectives.policy import response_log_probabilities
+from headwater.recipe import PpoSettings
+from headwater.rlhf.algorithm import (
+    KLController,
+    explained_variance,
+    generalised_advantages,
+    kl_penalised_rewards,
+    whiten,
+)
+from headwater.rlhf.scoring import Scorer
+from headwater.training.batch import Batch, Row, split_by_tokens
+from headwater.training.source import permutation
+
+SAMPLER_TOLERANCE = {"fp32": 1e-3, "bf16": 0.25}
+"""Largest |Δ log p| between sampler and training path; beyond it, something is wrong with one of them."""
+
+
+@dataclass
+class Episodes:
+    """Answers with what was computed of them, per response token: [episodes, time], and their mask."""
+
+    answers: list[Answer]
+    scores: Tensor
+    mask: Tensor
+    log_probabilities: Tensor
+    reference: Tensor
+    values: Tensor
+
+    @property
+    def kl(self) -> Tensor:
+        """Σ(log π − log π_ref) of each answer, in nats: [episodes]."""
+        return ((self.log_probabilities - self.reference) * self.mask).sum(dim=1)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Response tokens of each answer, [episodes]."""
+        return self.mask.sum(dim=1)
+
+
+def episode_row(answer: Answer, index: int) -> Row:
+    """An answer → the row that predicts its tokens: `mask` marks the positions, `targets` holds the tokens."""
+    ids = torch.tensor(answer.prompt + answer.tokens)
+    mask = torch.zeros(len(ids) - 1)
+    mask[len(answer.prompt) - 1 :] = 1
+    return Row(ids[:-1], {"targets": ids[1:].clone(), "mask": mask}, {"episode": index})
+
+
+@torch.no_grad()
+def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 4096) -> Tensor:
+    """log π of every response token by the training path: [answers, longest response], 0 past the end."""
+    return _per_token(answers, budget, lambda batch: response_log_probabilities(model, batch, temperature)[0])
+
+
+@torch.no_grad()
+def values_of(critic: Model, answers: Sequence[Answer], budget: int = 4096) -> Tensor:
+    """The critic's value before each response token: [answers, longest response]."""
+    return _per_token(
+        answers, budget, lambda batch: critic.scalar(critic.backbone(batch.ids)[batch.per_token["mask"].bool()])
+    )
+
+
+def _per_token(answers: Sequence[Answer], budget: int, compute: Any) -> Tensor:
+    result = torch.zeros(len(answers), max(len(answer.tokens) for answer in answers))
+    for batch in split_by_tokens([episode_row(answer, index) for index, answer in enumerate(answers)], budget):
+        flat, start = compute(batch), 0
+        for index in batch.per_row["episode"].tolist():
+            count = len(answers[index].tokens)
+            result[index, :count] = flat[start : start + count]
+            start += count
+    return result
+
+
+def response_mask(answers: Sequence[Answer]) -> Tensor:
+    """1 for every response token: [answers, longest response]."""
+    lengths = torch.tensor([len(answer.tokens) for answer in answers])
+    return (torch.arange(int(lengths.max())) < lengths[:, None]).float()
+
+
+class Rollouts:
+    """Episodes of the policy, as a source for the engine.
+
+    An iteration: prompts → answers → scores → per-token rewards → advantages → `epochs` × `minibatches` updates, each
+    pass over a fresh permutation. Prompts, sampling and permutations are functions of seed and iteration.
+    """
+
+    def __init__(
+        self,
+        policy: Model,
+        critic: Model,
+        reference: Model,
+        scorer: Scorer,
+        prompts: Sequence[Sequence[int]],
+        settings: PpoSettings,
+        *,
+        stop_tokens: tuple[int, ...],
+        seed: int,
+        typical_length: float | None = None,
+        budget: int = 2048,
+        precision: str = "fp32",
+    ) -> None:
+        self.policy, self.critic, self.reference, self.scorer = policy, critic, reference, scorer
+        self.prompts, self.settings, self.seed, self.budget = prompts, settings, seed, budget
+        self.sampling = Sampling(settings.max_new_tokens, settings.temperature, stop_tokens=stop_tokens)
+        self.typical_length = typical_length
+        self.tolerance = SAMPLER_TOLERANCE[precision]
+        horizon = settings.horizon or max(1, settings.steps * settings.episodes // 10)
+        self.controller = KLController(settings.beta, settings.target_kl, horizon, settings.adaptive)
+        self.iteration = 0
+        self.pending: list[list[Batch]] = []
+        self.measured: dict[str, float] = {}
+        """What the last rollout and its updates were like."""
+        self._update_metrics: dict[str, list[float]] = defaultdict(list)
+
+    def take(self) -> list[Batch] | None:
+        if not self.pending:
+            if self.iteration >= self.settings.steps:
+                return None
+            self.iteration += 1
+            self._update_metrics.clear()
+            self.pending = self._updates(self.collect())
+        return self.pending.pop(0)
+
+    def collect(self) -> Episodes:
+        """Generates and scores one iteration's answers."""
+        answers = generate(
+            self.policy, self._next_prompts(), self.sampling, self._seeds(), slots=self.settings.episodes
+        )
+        temperature = self.settings.temperature
+        episodes = Episodes(
+            answers=answers,
+            scores=self.score(answers),
+            mask=response_mask(answers),
+            log_probabilities=log_probabilities_of(self.policy, answers, temperature),
+            reference=log_probabilities_of(self.reference, answers, temperature),
+            values=values_of(self.critic, answers),
+        )
+        self._check_sampler(episodes)
+        return episodes
+
+    def score(self, answers: Sequence[Answer]) -> Tensor:
+        """Normalised scores; an answer without stop token gets `missing_stop_reward` instead: [answers]."""
+        scores = self.scorer([answer.prompt + answer.tokens for answer in answers]).clone()
+        if not bool(torch.isfinite(scores).all()):
+            raise UserError("The reward gave a score that is not a finite number: check the reward model or endpoint.")
+        if self.settings.length_penalty and self.typical_length:
+            for index, answer in enumerate(answers):
+                off = abs(math.log(len(answer.tokens) / self.typical_length))
+                scores[index] -= self.settings.length_penalty * off
+        missing = torch.tensor([not answer.ended for answer in answers])
+        return torch.where(missing, torch.tensor(self.settings.missing_stop_reward), scores)
+
+    def _updates(self, episodes: Episodes) -> list[list[Batch]]:
+        """Advantages and returns, then the updates of all epochs."""
+        settings, mask = self.settings, episodes.mask
+        rewards = kl_penalised_rewards(
+            episodes.scores, episodes.log_probabilities, episodes.reference, mask, self.controller.beta
+        )
+        if settings.whiten_rewards:
+            rewards = whiten(rewards, mask, keep_mean=True)
+        advantages = generalised_advantages(rewards, episodes.values, mask, settings.gamma, settings.lam)
+        returns = advantages + episodes.values * mask
+        self._measure(episodes, rewards, returns)
+        self.controller.update(float(episodes.kl.mean()), len(episodes.answers))
+        rows = self._rows(episodes, whiten(advantages, mask), returns)
+        updates = []
+        for epoch in range(settings.epochs):
+            order = permutation(self.seed + 7919 * self.iteration, epoch, len(rows)).tolist()
+            for part in range(settings.minibatches):
+                chosen = [rows[index] for index in order[part :: settings.minibatches]]
+                if chosen:
+                    updates.append(split_by_tokens(chosen, self.budget))
+        return updates
+
+    def _rows(self, episodes: Episodes, advantages: Tensor, returns: Tensor) -> list[Row]:
+        critic_only = int(self.iteration <= self.settings.critic_warmup)
+        rows = []
+        for index, answer in enumerate(episodes.answers):
+            row = episode_row(answer, index)
+            row.per_row["critic_only"] = critic_only
+            places = row.per_token["mask"].bool()
+            for name, values in (
+                ("old_log_probabilities", episodes.log_probabilities),
+                ("advantages", advantages),
+                ("old_values", episodes.values),
+                ("returns", returns),
+            ):
+                row.per_token[name] = torch.zeros(len(row)).masked_scatter(places, values[index, : len(answer.tokens)])
+            rows.append(row)
+        return rows
+
+    def _measure(self, episodes: Episodes, rewards: Tensor, returns: Tensor) -> None:
+        self.measured = {
+            "iteration": self.iteration,
+            "reward": float(episodes.scores.mean()),
+            "reward_total": float(rewards.sum(dim=1).mean()),
+            "kl": float(episodes.kl.mean()),
+            "beta": self.controller.beta,
+            "length": float(episodes.lengths.mean()),
+            "ended": sum(answer.ended for answer in episodes.answers) / len(episodes.answers),
+            "value_explained_variance": explained_variance(episodes.values, returns, episodes.mask),
+        }
+
+    def _check_sampler(self, episodes: Episodes) -> None:
+        """The sampler and the training path must agree on what the policy is."""
+        sampled = [torch.tensor(answer.log_probabilities) for answer in episodes.answers]
+        difference = max(
+            float((row[: len(said)] - said).abs().max())
+            for row, said in zip(episodes.log_probabilities, sampled, strict=True)
+        )
+        if not difference <= self.tolerance:
+            raise UserError(
+                f"The sampler's log-probabilities differ by {difference:.4f} from those of the training path (at most "
+                f"{self.tolerance} is allowed): use ppo.precision=fp32."
+            )
+
+    def _next_prompts(self) -> list[Sequence[int]]:
+        count = self.settings.episodes
+        first = (self.iteration - 1) * count
+        chosen = []
+        for place in range(first, first + count):
+            epoch, offset = divmod(place, len(self.prompts))
+            chosen.append(self.prompts[int(self._order(epoch)[offset])])
+        return chosen
+
+    def _order(self, epoch: int) -> Tensor:
+        return permutation(self.seed, epoch, len(self.prompts))
+
+    def _seeds(self) -> list[int]:
+        first = self.iteration * self.settings.episodes
+        return [(self.seed * 1_000_003 + first + index) * 2_654_435_761 % 2**63 for index in range(self.settings.episodes)]
+
+    def progress(self) -> float:
+        """By iterations, so that an iteration whose epochs end early does not change the schedule."""
+        return max(0, self.iteration - (1 if self.pending else 0)) / self.settings.steps
+
+    def at_boundary(self) -> bool:
+        return not self.pending
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Ends the iteration's epochs early where the policy has moved too far in one update."""
+        for name, value in metrics.items():
+            self._update_metrics[name].append(value)
+        if metrics.get("approx_kl", 0.0) > self.settings.update_kl_limit:
+            self.pending = []
+        if not self.pending:
+            self.measured |= {name: sum(all_) / len(all_) for name, all_ in self._update_metrics.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"iteration": self.iteration, "controller": self.controller.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.iteration, self.pending = state["iteration"], []
+        self.controller.load_state_dict(state["controller"])

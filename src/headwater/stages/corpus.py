@@ -1,0 +1,29 @@
+"""Stage 2: documents from the recipe's sources, cleaned, as Parquet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from headwater.corpus.build import Ledger, build, write_corpus
+from headwater.progress import track
+from headwater.runs import Stage
+
+HELDOUT_SHARES = ("select", "judge", "prompt")
+"""Shares of the review sentences that no model may be pretrained on."""
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Writes documents.parquet and dropped.jsonl; returns what came in, what stayed, and what was dropped why."""
+    samples = stage.parent("samples")
+    ledger = Ledger()
+    documents = build(stage.recipe.corpus, samples, heldout_sentences(samples), ledger)
+    write_corpus(track(documents, "clean the documents"), stage.folder, ledger)
+    return ledger.metrics()
+
+
+def heldout_sentences(samples: Path) -> list[str]:
+    """The review sentences that are kept for choosing, judging and prompting."""
+    with (samples / "reviews.jsonl").open(encoding="utf-8") as lines:
+        return [record["text"] for record in map(json.loads, lines) if record["share"] in HELDOUT_SHARES]

@@ -1,0 +1,171 @@
+"""Stage 9: SFT against PPO on held-out openings, by judges that PPO never saw."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.evaluation.judges import BagOfWordsJudge, LexiconJudge
+from headwater.evaluation.perplexity import Text, bits_per_byte
+from headwater.evaluation.text_metrics import length_ratio, mean_length, repetition, variety
+from headwater.evaluation.win_rate import win_rate
+from headwater.feedback.store import Store
+from headwater.models.generate import Answer, Sampling, generate
+from headwater.models.layout import load_model, save_model
+from headwater.models.model import Model
+from headwater.objectives.supervised import Supervised
+from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
+from headwater.rlhf.rollouts import log_probabilities_of, response_mask
+from headwater.rlhf.scoring import raw_scores
+from headwater.runs import Stage
+from headwater.stages.feedback import STORE
+from headwater.storage import write_atomically
+from headwater.tasks.continuation import Opening, answer_text, dialogue, openings, read_lines, whole
+from headwater.training.machine import prepare
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Writes answers.jsonl and judge/ (the judges' reward model); returns the figures of the comparison."""
+    recipe = stage.recipe
+    prepare(stage.folder, recipe.threads)
+    tokenizer = Tokenizer.load(stage.parent("sft") / "model")
+    policies = {
+        "before": load_model(stage.parent("sft") / "model")[0],
+        "after": load_model(stage.parent("ppo") / "model")[0],
+    }
+    given = heldout_openings(stage, tokenizer)
+    answers = {name: answer_all(stage, policy, given, tokenizer) for name, policy in policies.items()}
+    texts = {
+        name: [answer_text(opening, answer, tokenizer) for opening, answer in zip(given, found, strict=True)]
+        for name, found in answers.items()
+    }
+    write_answers(stage, given, answers, texts)
+    scores = judge_all(stage, given, texts, tokenizer)
+    rates = {
+        name: win_rate(pair["before"], pair["after"], resamples=recipe.evaluate.bootstrap, seed=stage.seed)
+        for name, pair in scores.items()
+    }
+    varied = variety(texts["before"], texts["after"], 2)
+    drop_checkpoints(stage.folder / "judge-training")
+    return {
+        "prompts": len(given),
+        "win_rate": {name: rate.rate for name, rate in rates.items()},
+        "win_rate_ci": {name: [rate.low, rate.high] for name, rate in rates.items()},
+        "kl": kl_of(policies, answers["after"], recipe.ppo.temperature),
+        "distinct_2_ratio": varied.ratio,
+        "distinct_2_before": varied.before,
+        "distinct_2_after": varied.after,
+        "length_ratio": length_ratio(texts["before"], texts["after"]),
+    } | {
+        f"{measure}_{name}": value
+        for name in policies
+        for measure, value in _of_one(stage, policies[name], answers[name], texts[name], tokenizer).items()
+    }
+
+
+def _of_one(
+    stage: Stage, policy: Model, answers: list[Answer], texts: list[str], tokenizer: Tokenizer
+) -> dict[str, float]:
+    """What is measured of one policy alone."""
+    return {
+        "length": mean_length(texts),
+        "ended": sum(answer.ended for answer in answers) / len(answers),
+        "repetition": repetition(texts),
+        "bits_per_byte": heldout_bits_per_byte(stage, policy, tokenizer),
+    }
+
+
+def heldout_openings(stage: Stage, tokenizer: Tokenizer) -> list[Opening]:
+    """Openings of sentences that nothing was trained on."""
+    sft = stage.recipe.sft
+    lines = read_lines(stage.parent("samples") / "reviews.jsonl", "prompt")
+    return openings(lines, sft.instructions, sft.opening_words, tokenizer)[: stage.recipe.evaluate.prompts]
+
+
+def answer_all(stage: Stage, policy: Model, given: list[Opening], tokenizer: Tokenizer) -> list[Answer]:
+    """One answer per opening; the same seeds for every policy."""
+    recipe = stage.recipe
+    sampling = Sampling(recipe.ppo.max_new_tokens, recipe.evaluate.temperature, stop_tokens=(tokenizer.end_of_turn,))
+    seeds = [stage.seed * 1_000_003 + index for index in range(len(given))]
+    return generate(policy, [opening.ids for opening in given], sampling, seeds)
+
+
+def judge_all(
+    stage: Stage, given: list[Opening], texts: dict[str, list[str]], tokenizer: Tokenizer
+) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+    """Scores by judge and policy. The judges learnt from sentences of their own; the lexicon never learnt."""
+    instructions = [opening.instruction for opening in given]
+    lines = read_lines(stage.parent("samples") / "reviews.jsonl", "judge")
+    judge = train_judge(stage, tokenizer)
+    bag = BagOfWordsJudge([line.text for line in lines], [line.mean for line in lines])
+    lexicon = LexiconJudge()
+    return {
+        "reward_model": {
+            name: raw_scores(
+                judge, [whole(said, text, tokenizer) for said, text in zip(instructions, found, strict=True)]
+            ).numpy()
+            for name, found in texts.items()
+        },
+        "bag_of_words": {name: bag.score(instructions, found) for name, found in texts.items()},
+        "lexicon": {name: lexicon.score(instructions, found) for name, found in texts.items()},
+    }
+
+
+def train_judge(stage: Stage, tokenizer: Tokenizer) -> Model:
+    """A reward model from the pretrained weights (not the SFT policy's), on the judges' sentences."""
+    pretrained, _ = load_model(stage.parent("pretrain") / "model")
+    with Store(stage.parent("feedback") / STORE, read_only=True) as store:
+        rankings = list(store.rankings("judge"))
+    judge = train_reward_model(
+        pretrained,
+        rankings,
+        tokenizer,
+        stage.recipe.reward,
+        seed=stage.seed + 1,
+        folder=stage.folder / "judge-training",
+        label="judge",
+    )
+    save_model(judge, stage.folder / "judge", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
+    tokenizer.save(stage.folder / "judge", judge.config.context)
+    return judge
+
+
+def kl_of(policies: dict[str, Model], answers: list[Answer], temperature: float) -> float:
+    """Mean over the answers of Σ(log π − log π_ref) at the rollout temperature, in nats."""
+    own, theirs = (log_probabilities_of(policies[name], answers, temperature) for name in ("after", "before"))
+    return float(((own - theirs) * response_mask(answers)).sum(dim=1).mean())
+
+
+def heldout_bits_per_byte(stage: Stage, policy: Model, tokenizer: Tokenizer) -> float:
+    """Bits per UTF-8 byte of what people wrote after the held-out openings, the end of the turn included."""
+    sft = stage.recipe.sft
+    texts = []
+    for line in read_lines(stage.parent("samples") / "reviews.jsonl", "prompt"):
+        spans = dialogue(line, sft.instructions, sft.opening_words, tokenizer)
+        row = Supervised().prepare_dialogue(spans)
+        if len(row) <= policy.config.context:
+            learnt = [token for span in spans if span.learnt for token in span.tokens]
+            texts.append(Text(row, len(tokenizer.decode(learnt).encode()), line.source))
+    return bits_per_byte(policy, texts)["all"]
+
+
+def write_answers(
+    stage: Stage, given: list[Opening], answers: dict[str, list[Answer]], texts: dict[str, list[str]]
+) -> None:
+    """answers.jsonl: every held-out opening with both answers."""
+    lines = [
+        {
+            "prompt": opening.text,
+            "instruction": opening.instruction,
+            "before": texts["before"][index],
+            "after": texts["after"][index],
+            "before_ended": answers["before"][index].ended,
+            "after_ended": answers["after"][index].ended,
+        }
+        for index, opening in enumerate(given)
+    ]
+    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(stage.folder / "answers.jsonl", content)

@@ -1,0 +1,138 @@
+"""Stage 8: PPO. Rollouts are a source, policy and critic are the two modules that the engine trains."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.models.generate import Sampling
+from headwater.models.layout import load_model, save_model
+from headwater.models.model import Model
+from headwater.objectives.policy import Policy
+from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.scoring import RewardModel
+from headwater.rlhf.selection import BestPolicy, evaluate_policy
+from headwater.runs import Stage
+from headwater.tasks.continuation import openings, read_lines
+from headwater.training.engine import Engine, Learner
+from headwater.training.machine import prepare
+
+LENGTH_RANGE = (0.75, 1.25)
+"""A checkpoint is chosen only while its answers are about as long as the SFT policy's."""
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Optimises the SFT policy against the reward model; writes model/ (the chosen checkpoint), critic/ and metrics."""
+    settings = stage.recipe.ppo
+    precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
+    tokenizer = Tokenizer.load(stage.parent("sft") / "model")
+    policy, reference = (load_model(stage.parent("sft") / "model")[0] for _ in range(2))
+    reward, selection = (RewardModel.load(stage.parent("reward") / name) for name in ("model", "selection"))
+    critic = reward.model.with_head("critic", stage.seed).requires_grad_(True)
+    reference.requires_grad_(False)
+    prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
+    judge = Judging(stage, policy, reference, prompts["select"], reward, selection, tokenizer)
+    before = judge.measure()
+    source = Rollouts(
+        policy,
+        critic,
+        reference,
+        reward,
+        prompts["train"],
+        settings,
+        stop_tokens=(tokenizer.end_of_turn,),
+        seed=stage.seed,
+        typical_length=before["length"],
+        precision=precision,
+    )
+    judge.start(source, before["length"])
+    engine = Engine(
+        {
+            "policy": Learner(policy, settings.policy_optimiser, settings.schedule, precision),
+            "critic": Learner(critic, settings.critic_optimiser, settings.schedule, precision),
+        },
+        source,
+        Policy(settings),
+        folder=stage.folder,
+        checkpoint_every=5 * settings.epochs * settings.minibatches,
+        label="ppo",
+        after_step=judge,
+        stateful={"best": judge.best},
+    )
+    engine.resume()
+    engine.fit()
+    for learner in engine.learners.values():
+        learner.release()
+    judge.best.restore()
+    after = judge.measure()
+    for model, name in ((policy, "model"), (critic, "critic")):
+        save_model(model, stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
+        tokenizer.save(stage.folder / name, policy.config.context)
+    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+    return {
+        "kl": after["kl"],
+        "reward_before": before["reward"],
+        "reward_after": after["reward"],
+        "selection_before": before["selection_reward"],
+        "selection_after": after["selection_reward"],
+        "length_before": before["length"],
+        "length_after": after["length"],
+        "chosen_step": judge.best.step,
+        "steps": settings.steps,
+        "episodes": settings.steps * settings.episodes,
+    }
+
+
+def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int, ...]]:
+    """Token ids of the openings of a share's sentences that leave room for an answer."""
+    recipe = stage.recipe
+    lines = read_lines(stage.parent("samples") / "reviews.jsonl", share)
+    room = recipe.pretrain.model.context - recipe.ppo.max_new_tokens
+    found = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
+    return [opening.ids for opening in found if len(opening.ids) <= room]
+
+
+class Judging:
+    """Evaluates the policy on the selection openings every so many iterations, and keeps the best: the engine's hook."""
+
+    best: BestPolicy
+    source: Rollouts
+
+    def __init__(
+        self,
+        stage: Stage,
+        policy: Model,
+        reference: Model,
+        prompts: list[tuple[int, ...]],
+        reward: RewardModel,
+        selection: RewardModel,
+        tokenizer: Tokenizer,
+    ) -> None:
+        self.settings, self.seed = stage.recipe.ppo, stage.seed
+        self.policy, self.reference = policy, reference
+        self.prompts = prompts[: self.settings.evaluate_prompts]
+        self.scorers = {"reward": reward, "selection_reward": selection}
+        self.sampling = Sampling(
+            self.settings.max_new_tokens, self.settings.temperature, stop_tokens=(tokenizer.end_of_turn,)
+        )
+
+    def start(self, source: Rollouts, typical_length: float) -> None:
+        self.source = source
+        self.best = BestPolicy(self.policy, self.settings.kl_limit, typical_length, LENGTH_RANGE)
+
+    def measure(self) -> dict[str, float]:
+        return evaluate_policy(
+            self.policy, self.reference, self.prompts, self.sampling, self.seed, dict(self.scorers)
+        )
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
+        if not self.source.at_boundary():
+            return {}
+        line: dict[str, Any] = dict(self.source.measured)
+        iteration = self.source.iteration
+        if iteration % self.settings.evaluate_every == 0 or iteration == self.settings.steps:
+            found = self.measure()
+            self.best.offer(iteration, score=found["selection_reward"], kl=found["kl"], length=found["length"])
+            line |= {f"heldout_{name}": value for name, value in found.items()}
+        return line

@@ -1,0 +1,107 @@
+"""Stage 4: a decoder-only Transformer from scratch, on the corpus's tokens."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from headwater.corpus.shards import Shards
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.evaluation.perplexity import Text, bits_per_byte
+from headwater.models.config import DecoderConfig
+from headwater.models.generate import Sampling, generate
+from headwater.models.layout import save_model
+from headwater.models.model import Model
+from headwater.objectives.causal import CausalLM
+from headwater.recipe import PretrainSettings
+from headwater.runs import Stage
+from headwater.training.engine import Engine, Learner
+from headwater.training.log import read_metrics
+from headwater.training.machine import prepare
+from headwater.training.source import DocumentStream
+
+ROWS_PER_BATCH = 4
+"""Rows per micro-batch: activations of about a thousand tokens stay in the processor's cache."""
+
+QUICK_TEXTS = 100
+"""Held-out documents measured on the way; all of them at the end."""
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Trains on a fixed number of tokens; writes the model and metrics.jsonl."""
+    settings = stage.recipe.pretrain
+    precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
+    tokenizer = Tokenizer.load(stage.parent("tokenizer"))
+    shards = Shards(stage.parent("tokenizer") / "tokens" / "train")
+    model = Model(DecoderConfig.from_settings(settings.model, tokenizer.vocabulary)).initialise(stage.seed)
+    rows = max(1, settings.batch_tokens // settings.model.context)
+    steps = max(1, settings.tokens // (rows * settings.model.context))
+    source = DocumentStream(
+        shards, seed=stage.seed, width=settings.model.context, rows=rows, steps=steps, rows_per_batch=ROWS_PER_BATCH
+    )
+    texts = heldout_texts(Shards(stage.parent("tokenizer") / "tokens" / "heldout"), tokenizer, settings.model.context)
+    on_the_way = OnTheWay(model, tokenizer, texts[:QUICK_TEXTS], settings, steps)
+    engine = Engine(
+        {"model": Learner(model, settings.optimiser, settings.schedule, precision)},
+        source,
+        CausalLM(),
+        folder=stage.folder,
+        checkpoint_every=settings.checkpoint_every,
+        label="pretrain",
+        after_step=on_the_way,
+    )
+    engine.resume()
+    engine.fit()
+    engine.learners["model"].release()
+    save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_text)
+    tokenizer.save(stage.folder / "model", settings.model.context)
+    metrics = _metrics(stage, model, texts, steps * rows * settings.model.context) | {"precision": precision}
+    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+    return metrics
+
+
+def _metrics(stage: Stage, model: Model, texts: list[Text], tokens: int) -> dict[str, Any]:
+    measured = bits_per_byte(model, texts)
+    lines = read_metrics(stage.folder / "metrics.jsonl")
+    speeds = sorted(line["tokens_per_second"] for line in lines)
+    return {
+        "parameters": model.parameter_count(),
+        "tokens": tokens,
+        "tokens_per_second": speeds[len(speeds) // 2],
+        "bits_per_byte": measured.pop("all"),
+        "bits_per_byte_by_source": measured,
+        "samples": [line["sample"] for line in lines if "sample" in line],
+    }
+
+
+def heldout_texts(shards: Shards, tokenizer: Tokenizer, context: int) -> list[Text]:
+    """Held-out documents as rows that start with the separator; cut at the context, with the bytes that are left."""
+    texts = []
+    for index in range(len(shards)):
+        ids = [tokenizer.end_of_text, *shards.document(index).tolist()]
+        size = shards.bytes_of(index)
+        if len(ids) > context + 1:
+            ids = ids[: context + 1]
+            size = len(tokenizer.decode_bytes(ids[1:]))
+        texts.append(Text(CausalLM().prepare(ids), size, shards.source_of(index)))
+    return texts
+
+
+class OnTheWay:
+    """Held-out bits per byte and a sample, every so many steps: the hook of the engine."""
+
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, texts: list[Text], settings: PretrainSettings, steps: int
+    ) -> None:
+        self.model, self.tokenizer, self.texts, self.steps = model, tokenizer, texts, steps
+        self.settings = settings
+        self.tokens_per_step = max(1, settings.batch_tokens // settings.model.context) * settings.model.context
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:
+        line: dict[str, Any] = {"tokens": step * self.tokens_per_step}
+        if step % self.settings.evaluate_every == 0 or step == self.steps:
+            line["bits_per_byte"] = bits_per_byte(self.model, self.texts)["all"]
+            sampling = Sampling(40, temperature=0.7, stop_tokens=(self.tokenizer.end_of_text,))
+            (answer,) = generate(self.model, [[self.tokenizer.end_of_text]], sampling, seeds=[step])
+            line["sample"] = self.tokenizer.decode(answer.tokens)
+        return line

@@ -1,0 +1,123 @@
+"""Stage 7: a reward model from people's ratings, and a second one, on sentences of its own, to choose checkpoints by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.evaluation.baselines import BagOfWords, Length
+from headwater.evaluation.calibration import pair_calibration
+from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
+from headwater.feedback.agreement import rater_ceiling
+from headwater.feedback.store import Store
+from headwater.models.generate import Sampling, generate
+from headwater.models.layout import load_model, save_model
+from headwater.models.model import Model
+from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
+from headwater.rlhf.scoring import fit_normaliser, raw_scores
+from headwater.runs import Stage
+from headwater.stages.feedback import STORE
+from headwater.storage import write_atomically
+from headwater.tasks.continuation import Line, openings, read_lines, whole
+from headwater.training.machine import prepare
+
+GAP = 1.0
+"""Mean ratings that differ by at least so much are a clear pair."""
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Writes model/ (the reward) and selection/ (the choice of checkpoints), both normalised, and calibration.json."""
+    settings = stage.recipe.reward
+    precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
+    policy, _ = load_model(stage.parent("sft") / "model")
+    tokenizer = Tokenizer.load(stage.parent("sft") / "model")
+    answers = sft_answers(stage, policy, tokenizer)
+    with Store(stage.parent("feedback") / STORE, read_only=True) as store:
+        rankings = {share: list(store.rankings(share)) for share in ("train", "select")}
+    models: dict[str, Model] = {}
+    normalisers: dict[str, tuple[float, float]] = {}
+    parts = {"model": ("train", stage.folder), "selection": ("select", stage.folder / "selection-training")}
+    for name, (share, folder) in parts.items():
+        model = train_reward_model(
+            policy,
+            rankings[share],
+            tokenizer,
+            settings,
+            seed=stage.seed,
+            folder=folder,
+            label=f"reward ({share})",
+            precision=precision,
+        )
+        gain, bias = normalisers[name] = fit_normaliser(raw_scores(model, answers))
+        extra = {"gain": gain, "bias": bias}
+        save_model(model, stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn, extra=extra)
+        tokenizer.save(stage.folder / name, model.config.context)
+        models[name] = model
+    metrics = gate(stage, models["model"], tokenizer)
+    metrics |= {"gain": normalisers["model"][0], "bias": normalisers["model"][1]}
+    metrics["sft_length"] = float(np.mean([len(ids) for ids in answers]))
+    drop_checkpoints(*(folder for _, folder in parts.values()))
+    return metrics
+
+
+def sft_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[list[int]]:
+    """Whole dialogues whose answers the SFT policy gave to training openings: what rewards are normalised over."""
+    recipe = stage.recipe
+    lines = read_lines(stage.parent("samples") / "reviews.jsonl", "train")
+    given = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
+    order = torch.randperm(len(given), generator=torch.Generator().manual_seed(stage.seed)).tolist()
+    prompts = [given[index].ids for index in order[: recipe.reward.normalise_samples]]
+    sampling = Sampling(recipe.ppo.max_new_tokens, recipe.ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
+    found = generate(policy, prompts, sampling, seeds=[stage.seed * 1_000_003 + index for index in range(len(prompts))])
+    return [answer.prompt + answer.tokens for answer in found]
+
+
+def gate(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any]:
+    """How well the reward orders held-out sentences, beside the baselines and the raters themselves."""
+    instructions = stage.recipe.sft.instructions
+    path = stage.parent("samples") / "reviews.jsonl"
+    train, heldout = read_lines(path, "train"), read_lines(path, "prompt")
+    texts, means = [line.text for line in train], [line.mean for line in train]
+    scores = {
+        "reward": raw_scores(model, [whole(instructions[l.source], l.text, tokenizer) for l in heldout]).numpy(),
+        "bag_of_words": BagOfWords().fit(texts, means).score([line.text for line in heldout]),
+        "length": Length().fit(texts, means).score([line.text for line in heldout]),
+    }
+    film = np.array([line.source == "film-reviews" for line in heldout])
+    clear = {name: _accuracy(values, heldout, film, GAP, stage.seed) for name, values in scores.items()}
+    every = _accuracy(scores["reward"], heldout, np.ones_like(film), 0.0, stage.seed)
+    chosen = [line for line, wanted in zip(heldout, film, strict=True) if wanted]
+    ceiling = rater_ceiling([line.ratings for line in chosen], minimum_gap=GAP, seed=stage.seed)
+    curve = pair_calibration(
+        scores["reward"], [line.mean for line in heldout], 0.0, [line.source for line in heldout], seed=stage.seed
+    )
+    write_atomically(stage.folder / "calibration.json", json.dumps(asdict(curve)) + "\n")
+    lengths = [len(line.text.split()) for line in heldout]
+    return {
+        "accuracy": clear["reward"].accuracy,
+        "accuracy_ci": [clear["reward"].low, clear["reward"].high],
+        "pairs": clear["reward"].pairs,
+        "accuracy_all": every.accuracy,
+        "accuracy_all_ci": [every.low, every.high],
+        "bag_of_words": clear["bag_of_words"].accuracy,
+        "bag_of_words_ci": [clear["bag_of_words"].low, clear["bag_of_words"].high],
+        "length_baseline": clear["length"].accuracy,
+        "rater_ceiling": ceiling.accuracy,
+        "length_correlation": float(np.corrcoef(scores["reward"], lengths)[0, 1]),
+        "ece": curve.error,
+    }
+
+
+def _accuracy(
+    scores: np.ndarray[Any, Any], lines: list[Line], chosen: np.ndarray[Any, Any], gap: float, seed: int
+) -> PairAccuracy:
+    places = np.flatnonzero(chosen)
+    kept = [lines[index] for index in places]
+    return pair_accuracy(
+        scores[places], [line.mean for line in kept], gap, [line.source for line in kept], seed=seed
+    )

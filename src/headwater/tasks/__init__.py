@@ -1,0 +1,1 @@
+"""Tasks: their data, their format, their metric."""

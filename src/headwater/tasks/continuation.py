@@ -1,0 +1,107 @@
+"""Going on with a line: one instruction per source, the first words of the answer given, the model writes the rest.
+
+The opening stands inside the assistant's turn and is not learnt, so all answers of a source answer one prompt and can
+be ranked against each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.models.generate import Answer
+from headwater.objectives.supervised import Span
+
+
+@dataclass(frozen=True)
+class Line:
+    """One rated sentence. `share` says what it may be used for: train, select, judge or prompt."""
+
+    id: str
+    text: str
+    source: str
+    share: str
+    mean: float
+    ratings: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The start of an answer: what the policy is asked to go on from."""
+
+    instruction: str
+    text: str
+    ids: tuple[int, ...]
+    """Token ids of instruction and opening, up to where the model goes on."""
+
+
+def read_lines(path: Path, share: str) -> list[Line]:
+    """The sentences of one share, in the file's order."""
+    lines = []
+    with path.open(encoding="utf-8") as file:
+        for text in file:
+            record = json.loads(text)
+            if record["share"] == share:
+                lines.append(
+                    Line(
+                        record["id"],
+                        record["text"],
+                        record["source"],
+                        record["share"],
+                        record["mean"],
+                        tuple(record["ratings"]),
+                    )
+                )
+    return lines
+
+
+def split_opening(text: str, words: tuple[int, int]) -> tuple[str, str] | None:
+    """(opening, rest) after between words[0] and words[1] words, chosen by the text's hash; None for a short line.
+
+    At least as many words as the opening has are left. The rest keeps its leading space.
+    """
+    least, most = words
+    pieces = text.split(" ")
+    chosen = least + int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % (most - least + 1)
+    if len(pieces) < 2 * chosen:
+        return None
+    opening = " ".join(pieces[:chosen])
+    return opening, text[len(opening) :]
+
+
+def openings(
+    lines: Sequence[Line], instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
+) -> list[Opening]:
+    """The openings of those lines that are long enough."""
+    found = []
+    for line in lines:
+        parts = split_opening(line.text, words)
+        if parts:
+            found.append(make_opening(instructions[line.source], parts[0], tokenizer))
+    return found
+
+
+def make_opening(instruction: str, text: str, tokenizer: Tokenizer) -> Opening:
+    ids = tokenizer.chat([{"role": "user", "content": instruction}], continuation=text)
+    return Opening(instruction, text, tuple(ids))
+
+
+def dialogue(line: Line, instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer) -> list[Span]:
+    """A line as a dialogue: instruction and opening given, the rest and the end of the turn learnt."""
+    opening, rest = split_opening(line.text, words) or ("", line.text)
+    given = make_opening(instructions[line.source], opening, tokenizer).ids
+    return [Span(given, learnt=False), Span((*tokenizer.encode(rest), tokenizer.end_of_turn), learnt=True)]
+
+
+def whole(instruction: str, text: str, tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a finished dialogue: what a reward model reads."""
+    return tokenizer.chat([{"role": "user", "content": instruction}, {"role": "assistant", "content": text}])
+
+
+def answer_text(opening: Opening, answer: Answer, tokenizer: Tokenizer) -> str:
+    """Opening and continuation as a person reads them."""
+    return opening.text + tokenizer.decode(answer.tokens)

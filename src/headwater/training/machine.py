@@ -1,0 +1,28 @@
+"""What was chosen for this machine: threads and precision. Chosen once per stage, recorded, and kept on resume."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from headwater.recipe import Precision
+from headwater.storage import write_atomically
+from headwater.training.precision import choose_precision
+
+
+def prepare(folder: Path, threads: int | None, wanted: Precision = "fp32") -> str:
+    """Sets the threads and returns the precision; a stage that goes on finds what it chose before in machine.json.
+
+    Thread count and precision change the last bits of sums, so a resume must not choose anew.
+    """
+    path = folder / "machine.json"
+    if path.exists():
+        chosen = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        chosen = {"threads": threads or os.cpu_count() or 1, "precision": choose_precision(wanted)}
+        write_atomically(path, json.dumps(chosen) + "\n")
+    torch.set_num_threads(chosen["threads"])
+    return str(chosen["precision"])

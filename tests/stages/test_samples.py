@@ -1,0 +1,49 @@
+import hashlib
+import json
+import zipfile
+
+import pytest
+
+from headwater.corpus import samples
+from headwater.recipe import Recipe
+from headwater.runs import Stage
+from headwater.stages import samples as stage_samples
+
+
+def recipe(*sources, cache="cache"):
+    return Recipe.model_validate({"run": "x", "samples": {"cache": str(cache)}, "corpus": {"sources": list(sources)}})
+
+
+def test_only_what_the_recipe_needs_is_fetched():
+    assert stage_samples.needed(recipe({"folder": "texts"})) == [samples.REVIEWS]
+    assert stage_samples.needed(recipe({"samples": "wikipedia-leads"})) == [samples.WIKIPEDIA, samples.REVIEWS]
+
+
+def test_the_stage_writes_reviews_and_licences(tmp_path, monkeypatch):
+    path = tmp_path / samples.REVIEWS.file
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("anything", "")
+    pinned = samples.Package(
+        "vaderSentiment", "0.5", path.name, hashlib.sha256(path.read_bytes()).hexdigest(), "MIT", "sentences"
+    )
+    monkeypatch.setattr(samples, "REVIEWS", pinned)
+    review = {"id": "film-1", "text": "Good.", "source": "film-reviews", "ratings": [1, 2], "share": "judge"}
+    monkeypatch.setattr(samples, "read_reviews", lambda _: iter([review]))
+    out = tmp_path / "out"
+    out.mkdir()
+    metrics = stage_samples.run(Stage(name="samples", recipe=recipe({"folder": "t"}, cache=tmp_path), folder=out))
+    assert metrics["reviews"] == 1
+    assert metrics["ratings"] == 2
+    assert metrics["shares"] == {"judge": 1}
+    assert metrics["licences"] == {"vaderSentiment": "MIT"}
+    assert [json.loads(line) for line in (out / "reviews.jsonl").read_text().splitlines()] == [review]
+    assert json.loads((out / "licences.json").read_text())[0]["sha256"] == pinned.sha256
+    assert not (out / "wikipedia-leads.jsonl").exists()
+
+
+def test_a_damaged_cache_stops_the_stage(tmp_path):
+    from headwater.errors import UserError
+
+    (tmp_path / samples.REVIEWS.file).write_bytes(b"damaged")
+    with pytest.raises(UserError, match="wrong checksum"):
+        stage_samples.run(Stage(name="samples", recipe=recipe({"folder": "t"}, cache=tmp_path), folder=tmp_path))

@@ -1,0 +1,86 @@
+import pytest
+
+from headwater.corpus.build import Ledger, write_corpus
+from headwater.corpus.documents import Document
+from headwater.corpus.shards import Shards
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.errors import UserError
+from headwater.recipe import Recipe
+from headwater.runs import Stage
+from headwater.stages import tokenizer as stage_tokenizer
+
+
+def recipe(vocabulary=300):
+    sources = [{"samples": "wikipedia-leads"}, {"samples": "reviews", "repeat": 3}]
+    return Recipe.model_validate({"run": "x", "corpus": {"sources": sources}, "tokenizer": {"vocabulary": vocabulary}})
+
+
+def corpus_of(folder, documents):
+    ledger = Ledger()
+    ledger.read["x"] = ledger.kept["x"] = len(documents)
+    write_corpus(iter(documents), folder, ledger)
+    return folder
+
+
+def document(name, source, split, text):
+    return Document(name, text, source, "web", "MIT", "zh" if text[0] > "z" else "en", split)
+
+
+@pytest.fixture
+def documents():
+    return [
+        document("w1", "wikipedia-leads", "train", "The old museum of the old town by the old river."),
+        document("w2", "wikipedia-leads", "heldout", "HELD OUT the museum."),
+        document("r1", "film-reviews", "train", "The film of the town is golden, the museum is not."),
+        document("r2", "shop-reviews", "train", "这座博物馆"),
+    ]
+
+
+def test_shards_hold_the_documents_and_their_repeats(tmp_path, documents):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    out = tmp_path / "out"
+    out.mkdir()
+    stage = Stage(name="tokenizer", recipe=recipe(), folder=out, parents={"corpus": corpus_of(corpus, documents)})
+    metrics = stage_tokenizer.run(stage)
+    tokenizer = Tokenizer.load(out)
+    train, heldout = Shards(out / "tokens" / "train"), Shards(out / "tokens" / "heldout")
+    train.verify()
+    texts = []
+    for i in range(len(train)):
+        ids = train.document(i).tolist()
+        assert ids[-1] == tokenizer.end_of_text
+        assert ids.count(tokenizer.end_of_text) == 1
+        texts.append(tokenizer.decode(ids))
+        assert train.bytes_of(i) == len(texts[-1].encode())
+    wiki, film, shop = (documents[i].text for i in (0, 2, 3))
+    assert texts == [wiki, film, shop, film, shop, film, shop]
+    assert [heldout.source_of(i) for i in range(len(heldout))] == ["wikipedia-leads"]
+    assert metrics["vocabulary"] == 300
+    assert metrics["tokens_train"] == train.tokens
+    assert metrics["tokens_heldout"] == heldout.tokens
+    assert set(metrics["bytes_per_token"]) == {"wikipedia-leads", "film-reviews", "shop-reviews", "en", "zh"}
+    assert metrics["bytes_per_token"]["shop-reviews"] == len(shop.encode()) / len(tokenizer.encode(shop))
+
+
+def test_what_is_held_out_does_not_shape_the_tokenizer(tmp_path, documents):
+    files = []
+    for name, held in (("a", "HELD OUT the museum."), ("b", "Something quite different, again and again and again.")):
+        changed = [documents[0], document("w2", "wikipedia-leads", "heldout", held), *documents[2:]]
+        corpus, out = tmp_path / f"corpus-{name}", tmp_path / name
+        corpus.mkdir()
+        out.mkdir()
+        stage_tokenizer.run(
+            Stage(name="tokenizer", recipe=recipe(), folder=out, parents={"corpus": corpus_of(corpus, changed)})
+        )
+        files.append((out / "tokenizer.json").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_mistakes_are_one_sentence(tmp_path, documents):
+    corpus = corpus_of(tmp_path, documents)
+    with pytest.raises(UserError, match="allows only"):
+        stage_tokenizer.run(Stage(name="tokenizer", recipe=recipe(5_000), folder=tmp_path, parents={"corpus": corpus}))
+    corpus_of(tmp_path, [d for d in documents if d.split == "train"])
+    with pytest.raises(UserError, match="no held-out documents"):
+        stage_tokenizer.run(Stage(name="tokenizer", recipe=recipe(), folder=tmp_path, parents={"corpus": corpus}))

@@ -1,0 +1,226 @@
+"""Recipes: what is given, what is overridden, what is a mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from headwater.errors import UserError
+from headwater.recipe import Recipe, apply_override, load_recipe, origins, read_with_overrides, validate
+
+SMALLEST: dict[str, Any] = {"run": "r", "corpus": {"sources": [{"samples": "reviews"}]}}
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def test_smallest_recipe_has_every_section(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, SMALLEST))
+    assert recipe.seed == 1
+    assert recipe.ppo.temperature == 1.0
+    assert recipe.corpus.sources[0].quality.minimum_words == 50
+
+
+def test_a_resolved_recipe_is_a_recipe(tmp_path: Path) -> None:
+    recipe = validate(SMALLEST, "test")
+    assert load_recipe(write(tmp_path, recipe.model_dump(mode="json"))) == recipe
+
+
+def test_overrides_win_and_are_typed(tmp_path: Path) -> None:
+    path = write(tmp_path, {**SMALLEST, "ppo": {"steps": 3, "epochs": 2}})
+    recipe = load_recipe(path, ["ppo.steps=9", "pretrain.model.qk_norm=false", "sft.opening_words=[1, 3]", "seed=0"])
+    assert (recipe.ppo.steps, recipe.ppo.epochs, recipe.seed) == (9, 2, 0)
+    assert recipe.pretrain.model.qk_norm is False
+    assert recipe.sft.opening_words == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("sft.epoch=3", ["`sft.epoch` is not a setting", "did you mean `epochs`?"]),
+        ("stf.epochs=3", ["`stf` is not a setting", "did you mean `sft`?"]),
+        ("pretrain.model.layer=3", ["`pretrain.model.layer`", "`layers`"]),
+        ("corpus.sources=[{sample: reviews}]", ["sources.0.sample", "`samples`"]),
+        ("sft.epochs=two", ["`sft.epochs` is 'two'", "integer"]),
+        ("sft.epochs=1.5", ["`sft.epochs` is 1.5"]),
+        ("sft.epochs='2'", ["`sft.epochs` is '2'"]),
+        ("sft.epochs=true", ["`sft.epochs` is True"]),
+        ("sft.epochs=0", ["`sft.epochs` is 0", "greater than 0"]),
+        ("ppo.gamma=1.5", ["`ppo.gamma` is 1.5"]),
+        ("tokenizer.vocabulary=7", ["`tokenizer.vocabulary` is 7"]),
+        ("corpus.sources=[]", ["`corpus.sources`"]),
+        ("run=a/b", ["`run` is 'a/b'"]),
+        ("run=..", ["`run` is '..'"]),
+        ("corpus=", ["`corpus`"]),
+        ("ppo.beta=.nan", ["`ppo.beta`"]),
+    ],
+)
+def test_mistakes_name_the_key_and_the_mend(tmp_path: Path, override: str, parts: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe(write(tmp_path, SMALLEST), [override])
+    sentence = str(caught.value)
+    for part in parts:
+        assert part in sentence
+    assert "\n" not in sentence
+    assert sentence[-1] in ".?"
+
+
+def test_a_missing_section_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="`corpus` is missing: add it"):
+        load_recipe(write(tmp_path, {"run": "r"}))
+
+
+@pytest.mark.parametrize("override", ["ppo.steps", "=3", "run.name=3", "ppo.steps=["])
+def test_what_is_no_override(tmp_path: Path, override: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe(write(tmp_path, SMALLEST), [override])
+    assert f"`{override}`" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [("run: [", "line 1 is not valid YAML"), ("", "holds no recipe"), ("- a", "holds no recipe"), ("3", "no recipe")],
+)
+def test_files_that_are_no_recipe(tmp_path: Path, content: str, part: str) -> None:
+    with pytest.raises(UserError, match=part):
+        load_recipe(write(tmp_path, content))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no recipe at"):
+        load_recipe(tmp_path / "nowhere.yaml")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_recipe(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00run")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_recipe(tmp_path / "binary.yaml")
+
+
+def test_nothing_in_a_recipe_is_executed(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    evil = f"!!python/object/apply:os.system ['touch {marker}']"
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_recipe(write(tmp_path, f"run: {evil}\n"))
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_recipe(write(tmp_path, SMALLEST), [f"seed={evil}"])
+    assert not marker.exists()
+
+
+def test_origins_tell_where_every_value_comes_from(tmp_path: Path) -> None:
+    path = write(tmp_path, {**SMALLEST, "ppo": {"steps": 3}})
+    overrides = ["ppo.epochs=2", "pretrain.model.layers=2"]
+    given_values = read_with_overrides(path, overrides)
+    recipe = validate(given_values, "test")
+    found = {key: (value, origin) for key, value, origin in origins(recipe, given_values, overrides)}
+    assert found["run"] == ("r", "recipe")
+    assert found["ppo.steps"] == (3, "recipe")
+    assert found["ppo.epochs"] == (2, "command line")
+    assert found["ppo.minibatches"] == (4, "default")
+    assert found["pretrain.model.layers"] == (2, "command line")
+    assert found["pretrain.model.heads"] == (4, "default")
+
+
+@pytest.mark.xfail(reason="a section given in part falls back to the defaults of its type", strict=True)
+def test_a_section_given_in_part_keeps_the_defaults_of_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALLEST)
+    usual = load_recipe(path).ppo.policy_optimiser
+    assert load_recipe(path, ["ppo.policy_optimiser.clip=2.0"]).ppo.policy_optimiser == usual.model_copy(
+        update={"clip": 2.0}
+    )
+
+
+@pytest.mark.xfail(reason="YAML 1.1 takes a number without a point for text", strict=True)
+def test_numbers_may_be_written_without_a_point(tmp_path: Path) -> None:
+    path = write(tmp_path, "run: r\ncorpus: {sources: [{samples: reviews}]}\nsft: {optimiser: {epsilon: 1e-8}}\n")
+    assert load_recipe(path, ["ppo.policy_optimiser.learning_rate=2e-4"]).sft.optimiser.epsilon == 1e-8
+
+
+def at(data: Any, name: str) -> Any:
+    for key in name.split("."):
+        data = data[key]
+    return data
+
+
+def test_every_setting_can_be_overridden_with_its_own_value(tmp_path: Path) -> None:
+    recipe = validate(SMALLEST, "test")
+    plain = recipe.model_dump(mode="json")
+    leaves = [key for key, _, _ in origins(recipe, {}, []) if key != "corpus.sources"]
+    overrides = [f"{key}={yaml.safe_dump(at(plain, key), default_flow_style=True, width=10_000)}" for key in leaves]
+    assert len(overrides) > 80
+    assert load_recipe(write(tmp_path, SMALLEST), overrides) == recipe
+
+
+def sections(model: type[BaseModel]) -> list[type[BaseModel]]:
+    found = [model]
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += sections(field.annotation)
+    return found
+
+
+def test_recipes_cannot_be_changed_after_they_were_read() -> None:
+    for section in sections(Recipe):
+        assert section.model_config["frozen"]
+        assert section.model_config["extra"] == "forbid"
+
+
+KEYS = st.lists(st.text("abcdef_", min_size=1, max_size=5), min_size=1, max_size=4)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(keys=KEYS, value=PLAIN)
+def test_an_override_sets_exactly_its_place(keys: list[str], value: Any) -> None:
+    data: dict[str, Any] = {"other": {"kept": 1}}
+    text = yaml.safe_dump(value, default_flow_style=True, width=1_000_000)
+    apply_override(data, f"{'.'.join(keys)}={text}")
+    found: Any = data
+    for key in keys:
+        found = found[key]
+    assert found == value
+    assert data["other"] == {"kept": 1}
+    assert len(data) == 2
+
+
+@given(override=st.text(max_size=40))
+def test_any_override_gives_a_recipe_or_one_sentence(override: str) -> None:
+    data = json.loads(json.dumps(SMALLEST))
+    with contextlib.suppress(UserError):
+        apply_override(data, override)
+        validate(data, "test")
+
+
+@given(data=st.dictionaries(st.sampled_from([*Recipe.model_fields, "x"]), PLAIN, max_size=6))
+def test_any_content_gives_a_recipe_or_one_sentence(data: dict[str, Any]) -> None:
+    with contextlib.suppress(UserError):
+        validate({**SMALLEST, **data}, "test")
+
+
+@given(text=st.text(max_size=60) | st.binary(max_size=60))
+def test_any_file_gives_a_recipe_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, text: str | bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UserError):
+        load_recipe(path)
+
+
+def test_shipped_recipes_are_valid() -> None:
+    folder = Path(__file__).parent.parent / "recipes"
+    for path in folder.glob("*.yaml"):
+        assert load_recipe(path).run
