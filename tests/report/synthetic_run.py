@@ -40,7 +40,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "bits_per_byte": 1.7312,
         "samples": ["The river is"],
     },
-    "sft": {"loss": 3.412, "heldout_loss": 3.561},
+    "sft": {"examples": 6731, "heldout_bits_per_byte_before": 2.412, "heldout_bits_per_byte": 1.961},
     "feedback": {
         "judgements": 214680,
         "sentences": 14312,
@@ -80,8 +80,16 @@ METRICS: dict[str, dict[str, Any]] = {
 }
 
 SECONDS = {
-    "samples": 6.2, "corpus": 21.9, "tokenizer": 9.4, "pretrain": 301.0, "sft": 31.2, "feedback": 12.5, "reward": 62.5, "ppo": 181.7, "evaluate": 33.1,
-}  # fmt: skip
+    "samples": 6.2,
+    "corpus": 21.9,
+    "tokenizer": 9.4,
+    "pretrain": 301.0,
+    "sft": 31.2,
+    "feedback": 12.5,
+    "reward": 62.5,
+    "ppo": 181.7,
+    "evaluate": 33.1,
+}
 
 
 def write_run(folder: Path, stages: Iterable[str] = tuple(METRICS), expected: bool = True) -> dict[str, Path]:
@@ -150,16 +158,28 @@ def _write_series(folders: dict[str, Path]) -> None:
     for step in range(1, 61):
         progress = 1 - math.exp(-step / 20)
         row = {
-            "step": step, "reward": 1.7 * progress + noise.gauss(0, 0.08), "reward_total": progress, "kl": 6.4 * progress + noise.gauss(0, 0.2),
-            "beta": 0.1 + 0.02 * math.sin(step / 9), "entropy": 3.6 - 0.7 * progress, "length": 21 - 1.6 * progress + noise.gauss(0, 0.5),
-            "ended": 0.94 + 0.03 * progress, "clip_fraction": 0.02 + noise.random() * 0.01, "approx_kl": 0.004, "value_explained_variance": 0.7 * progress,
-        }  # fmt: skip
+            "step": 16 * step,
+            "iteration": step,
+            "reward": 1.7 * progress + noise.gauss(0, 0.08),
+            "reward_total": progress,
+            "kl": 6.4 * progress + noise.gauss(0, 0.2),
+            "beta": 0.1 + 0.02 * math.sin(step / 9),
+            "entropy": 3.6 - 0.7 * progress,
+            "length": 21 - 1.6 * progress + noise.gauss(0, 0.5),
+            "ended": 0.94 + 0.03 * progress,
+            "clip_fraction": 0.02 + noise.random() * 0.01,
+            "approx_kl": 0.004,
+            "value_explained_variance": 0.7 * progress,
+        }
         if step % 10 == 0:
             row |= {
-                "heldout_reward": 1.65 * progress, "heldout_selection_reward": 1.4 * progress - 0.15 * max(0, step - 50) / 10,
-                "heldout_kl": 6.4 * progress, "heldout_length": 20.0, "heldout_ended": 0.96,
-            }  # fmt: skip
-        ppo.append(row)
+                "heldout_reward": 1.65 * progress,
+                "heldout_selection_reward": 1.4 * progress - 0.15 * max(0, step - 50) / 10,
+                "heldout_kl": 6.4 * progress,
+                "heldout_length": 20.0,
+                "heldout_ended": 0.96,
+            }
+        ppo += [{"step": 16 * step - 8, "entropy": 99.0}, row]
     for stage, rows in {"pretrain": pretrain, "sft": sft, "ppo": ppo}.items():
         if stage in folders:
             _write_lines(folders[stage] / "metrics.jsonl", rows)
@@ -194,8 +214,10 @@ def _answers() -> list[dict[str, Any]]:
     return [
         {
             "prompt": prompts[i % len(prompts)],
-            "before": HOSTILE if i == 0 else f" a bit of a mess and it never knows what it wants to be, number {i}.",
-            "after": f" a warm and funny piece of work that you will remember, number {i}.",
+            "before": prompts[i % len(prompts)] + HOSTILE
+            if i == 0
+            else prompts[i % len(prompts)] + f" a bit of a mess and it never knows what it wants to be, number {i}.",
+            "after": prompts[i % len(prompts)] + f" a warm and funny piece of work that you will remember, number {i}.",
             "before_ended": i % 4 != 0,
             "after_ended": True,
         }

@@ -93,6 +93,19 @@ def by_step(rows: Iterable[Row]) -> list[Row]:
     return [merged[step] for step in sorted(merged)]
 
 
+def by_iteration(rows: Iterable[Row]) -> list[Row]:
+    """Rows of PPO as one per iteration, numbered by it, without those of single updates between two rollouts."""
+    rows = list(rows)
+    iterations = [{**row, "step": row["iteration"]} for row in rows if "iteration" in row]
+    return by_step(iterations) if iterations else rows
+
+
+def answer_parts(row: Row) -> Row:
+    """The row with `before` and `after` as what follows the opening, which they may repeat."""
+    prompt = str(row.get("prompt", ""))
+    return {**row, **{key: str(row.get(key, "")).removeprefix(prompt) for key in ("before", "after")}}
+
+
 def calibration_bins(content: Any) -> list[Row]:
     """Bins {"predicted", "observed", "count"} from a list of them or from {"bins": […]}."""
     bins = content.get("bins", []) if isinstance(content, dict) else content

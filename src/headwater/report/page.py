@@ -7,7 +7,7 @@ from typing import Any
 
 from headwater import __version__
 from headwater.report import plots, wording
-from headwater.report.material import Material, Row, evenly, per_reason
+from headwater.report.material import Material, Row, answer_parts, by_iteration, evenly, per_reason
 from headwater.report.plots import interval_of, number
 
 JUDGES = {
@@ -93,7 +93,7 @@ def render(material: Material, summary: Row, examples: int = 12) -> str:
         judges=JUDGES,
         verdict=verdict(summary["evaluation"]),
         gate=gate(summary["reward"]),
-        answers=evenly(material.answers, examples),
+        answers=[answer_parts(row) for row in evenly(material.answers, examples)],
         answers_total=len(material.answers),
         dropped=per_reason(material.dropped),
         licences=material.licences,
@@ -120,7 +120,10 @@ def verdict(evaluation: Row) -> str:
         return f"PPO did harm: {_all(len(known))} prefer the answers from before, beyond what chance explains."
     if not better and not worse:
         return "No judge sees a difference between before and after PPO that chance could not explain."
-    return f"The judges do not agree: {len(better)} of {len(known)} prefer PPO's answers beyond what chance explains, {len(worse)} the ones from before."
+    return (
+        f"The judges do not agree: {len(better)} of {len(known)} prefer PPO's answers beyond what chance explains, "
+        f"{len(worse)} the ones from before."
+    )
 
 
 def gate(reward: Row) -> str:
@@ -129,7 +132,7 @@ def gate(reward: Row) -> str:
     if interval is None or length is None:
         return "The reward model has not been measured against its baselines in this run."
     if interval[0] <= length:
-        return "Careful: the reward model is not clearly better than counting words. What PPO gains by it may mean nothing."
+        return "Careful: the reward model is not clearly better than length alone. What PPO gains may mean nothing."
     ridge = number(reward.get("bag_of_words"))
     if ridge is None:
         return "The reward model is clearly better than judging by length alone."
@@ -142,7 +145,7 @@ def gate(reward: Row) -> str:
 
 def charts(material: Material, summary: Row) -> dict[str, Any]:
     """{name: inline SVG or None}, all but PPO's small panels."""
-    pretrain, ppo = material.series.get("pretrain", []), material.series.get("ppo", [])
+    pretrain, ppo = material.series.get("pretrain", []), by_iteration(material.series.get("ppo", []))
     corpus = summary["corpus"]
     return {
         "funnel": plots.corpus_funnel(corpus["documents_kept"], corpus["dropped"] or {}),
@@ -158,7 +161,7 @@ def charts(material: Material, summary: Row) -> dict[str, Any]:
 
 def panels(material: Material) -> list[tuple[str, Any, str]]:
     """[(title, inline SVG, what it shows)] of PPO's course, those that have data."""
-    rows, settings = material.series.get("ppo", []), material.settings("ppo")
+    rows, settings = by_iteration(material.series.get("ppo", [])), material.settings("ppo")
     targets = {"kl": number(settings.get("target_kl")) if settings.get("adaptive", True) else None}
     drawn = [
         (title, plots.ppo_panel(rows, f"ppo-{name}", title, keys, targets.get(name)), text)

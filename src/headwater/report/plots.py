@@ -1,4 +1,4 @@
-"""The plots of a run. Each takes data that were read already and returns inline SVG, or None where there is nothing to draw."""
+"""The plots of a run. Each takes data that were read already and returns inline SVG; None where there are none."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def win_rates(evaluation: Row, names: Mapping[str, str]) -> Markup | None:
 def ppo_panel(
     rows: Sequence[Row], name: str, title: str, keys: Sequence[tuple[str, str]], target: float | None = None
 ) -> Markup | None:
-    """One quantity of PPO against the step; `keys`: (metric, what to call it), rollout first, then held-out; `target` is dotted."""
+    """One quantity of PPO against the iteration; `keys`: (metric, what to call it); `target` is dotted."""
     lines = [
         (text, series, style)
         for (key, text), style in zip(keys, _STYLES, strict=False)
@@ -183,13 +183,13 @@ def ppo_panel(
             axes.axhline(target, color=INK, linestyle=":", linewidth=1.0, label="target")
         if len(lines) > 1 or target is not None:
             axes.legend()
-        _label(axes, "PPO step")
+        _label(axes, "iteration")
 
     return draw(name, title, paint, width=3.7, height=2.3)
 
 
 def reward_against_kl(rows: Sequence[Row], chosen: Any = None) -> Markup | None:
-    """Held-out reward by the trained-on model and by the selection model against KL: over-optimisation parts the two."""
+    """Held-out reward by the trained-on model and by the selection one against KL: over-optimisation parts them."""
     proxy, selection = (
         points(rows, "heldout_kl", "heldout_reward"),
         points(rows, "heldout_kl", "heldout_selection_reward"),

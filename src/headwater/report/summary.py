@@ -13,7 +13,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "corpus": ("corpus", ("documents_in", "documents_kept", "kept_by_source", "dropped", "quarantined")),
     "tokenizer": ("tokenizer", ("vocabulary", "bytes_per_token", "tokens_train", "tokens_heldout")),
     "pretrain": ("pretrain", ("parameters", "tokens", "tokens_per_second", "bits_per_byte")),
-    "sft": ("sft", ("loss", "heldout_loss")),
+    "sft": ("sft", ("examples", "heldout_bits_per_byte_before", "heldout_bits_per_byte")),
     "feedback": (
         "feedback",
         ("judgements", "sentences", "rankings", "krippendorff_alpha", "krippendorff_alpha_ci"),
@@ -51,8 +51,9 @@ _TOO_LONG = {"samples"}
 def summarise(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     """{stage: manifest} → the content of `summary.json`; JSON-able, and the same whenever it is asked again.
 
-    Every key of `SECTIONS` is present; what was not measured, or is not a finite number, is null. Times are the manifests'
-    own (`seconds`, over all attempts of a stage), so nothing that happens after a stage finished can change them.
+    Every key of `SECTIONS` is present; what was not measured, or is not a finite number, is null. Times are the
+    manifests' own (`seconds`, over all attempts of a stage), so nothing that happens after a stage finished can change
+    them.
     """
     seconds = {stage: round(_number(manifest.get("seconds")), 2) for stage, manifest in manifests.items()}
     memory = [_number(manifest.get("peak_memory_mb")) for manifest in manifests.values()]

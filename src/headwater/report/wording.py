@@ -8,7 +8,7 @@ from headwater.report.plots import interval_of, number
 
 NOTHING = "–"
 
-_BROKEN = {code: "\N{REPLACEMENT CHARACTER}" for code in [*range(9), 11, 12, *range(14, 32), *range(127, 160)]}
+_BROKEN = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "�")
 
 
 def count(value: Any) -> str:

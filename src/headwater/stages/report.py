@@ -41,6 +41,6 @@ def run(stage: Stage) -> dict[str, Any]:
 
 
 def expected_curve(recipe: str) -> Path | None:
-    """The checked-in curve of a recipe, recipes/NAME.curve.json, where there is one: a list of {"step", "bits_per_byte"}."""
+    """The curve to expect, recipes/NAME.curve.json, where there is one: a list of {"step", "bits_per_byte"}."""
     path = Path("recipes") / f"{recipe}.curve.json"
     return path if path.is_file() else None
