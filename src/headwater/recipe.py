@@ -7,12 +7,13 @@ explains them. A misspelt key is an error that names the nearest right one.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import UserError
 
@@ -22,10 +23,40 @@ Count = Annotated[int, Field(gt=0)]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as every user expects, and not a text (as YAML 1.1 has it)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d[\d_]*(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 class Settings(BaseModel):
     """A section of a recipe: unknown keys are refused, values are checked and never coerced from another type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_place_s_defaults(cls, given: Any) -> Any:
+        """A section given in part keeps the other defaults of its place, not those of its type."""
+        if not isinstance(given, dict):
+            return given
+        filled = dict(given)
+        for name, field in cls.model_fields.items():
+            if isinstance(field.default, Settings) and isinstance(given.get(name), dict):
+                filled[name] = _laid_over(field.default.model_dump(), given[name])
+        return filled
+
+
+def _laid_over(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """`given` over `default`, section by section."""
+    merged = default | given
+    for key, value in given.items():
+        if isinstance(value, dict) and isinstance(default.get(key), dict):
+            merged[key] = _laid_over(default[key], value)
+    return merged
 
 
 class StageSettings(Settings):
@@ -243,7 +274,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def read_with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The recipe as plain data, before defaults are filled in."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise UserError(f"There is no recipe at {path}: give the path of a YAML file such as recipes/quickstart.yaml.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -265,7 +296,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     if not equals or not name:
         raise UserError(f"`{override}` is not an override: write it as stage.key=value, for example ppo.steps=20.")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise UserError(f"The value in `{override}` is not valid YAML: put it in quotes.") from None
     keys = name.split(".")

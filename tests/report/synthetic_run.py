@@ -211,18 +211,14 @@ def _write_corpus(folder: Path) -> None:
 
 def _answers() -> list[dict[str, Any]]:
     prompts = ["The acting is", "I was", "A slow", "这部电影", "With its", "Nothing in this"]
-    return [
-        {
-            "prompt": prompts[i % len(prompts)],
-            "before": prompts[i % len(prompts)] + HOSTILE
-            if i == 0
-            else prompts[i % len(prompts)] + f" a bit of a mess and it never knows what it wants to be, number {i}.",
-            "after": prompts[i % len(prompts)] + f" a warm and funny piece of work that you will remember, number {i}.",
-            "before_ended": i % 4 != 0,
-            "after_ended": True,
-        }
-        for i in range(40)
-    ]
+    rows = []
+    for i in range(40):
+        prompt = prompts[i % len(prompts)]
+        before = HOSTILE if i == 0 else f" a bit of a mess and it never knows what it wants to be, number {i}."
+        after = f" a warm and funny piece of work that you will remember, number {i}."
+        endings = {"before_ended": i % 4 != 0, "after_ended": True}
+        rows.append({"prompt": prompt, "before": prompt + before, "after": prompt + after, **endings})
+    return rows
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
