@@ -44,8 +44,10 @@ class LanguageModelHead(nn.Module):
     def token_losses(self, rows: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy per token in nats, [tokens], without gradient."""
         size = max(1, _CHUNK_ELEMENTS // self.weight.shape[0])
-        chunks = zip(rows.split(size), targets.split(size), strict=True)
-        losses = [functional.cross_entropy(self(part).float(), goal, reduction="none") for part, goal in chunks]
+        losses = [
+            functional.cross_entropy(self(part).float(), goal, reduction="none")
+            for part, goal in zip(torch.split(rows, size), torch.split(targets, size), strict=True)
+        ]
         return torch.cat(losses) if losses else torch.zeros(0)
 
 

@@ -47,7 +47,7 @@ class Model(nn.Module):
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Reward of each row, [batch], read at its last real token; `lengths` counts them, so padding is no matter."""
         hidden = self.backbone(ids)
-        return self.scalar(hidden[torch.arange(len(ids)), lengths - 1])
+        return cast(Tensor, self.scalar(hidden[torch.arange(len(ids)), lengths - 1]))
 
     def initialise(self, seed: int) -> Model:
         """Fresh weights that depend on the seed alone."""
