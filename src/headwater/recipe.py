@@ -276,7 +276,9 @@ def read_with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise UserError(f"There is no recipe at {path}: give the path of a YAML file such as recipes/quickstart.yaml.") from None
+        raise UserError(
+            f"There is no recipe at {path}: give the path of a YAML file such as recipes/quickstart.yaml."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The recipe {path} cannot be read ({error}): give a YAML file in UTF-8.") from None
     except yaml.YAMLError as error:

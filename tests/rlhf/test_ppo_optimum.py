@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-import itertools
 
 import pytest
 import torch
-from tiny import learner, lively_model, tiny_model, weights_of
 
 from headwater.models.generate import Answer
 from headwater.objectives.policy import Policy
 from headwater.recipe import PpoSettings, ScheduleSettings
-from headwater.rlhf.rollouts import Rollouts, log_probabilities_of
+from headwater.rlhf.rollouts import Rollouts, log_probabilities_of, values_of
 from headwater.training.engine import Engine
+from tiny import learner, lively_model, same_weights, tiny_model, weights_of
 
 VOCABULARY = 6
-PROMPT = [1]
+PROMPT = [4]
+"""A token that no answer goes on after: a row of one token repeated gives the same state at every place."""
 STOP = (3, 4, 5)
 """Answers: a stop token, or one other token and any token after it; the latter may lack a stop token."""
 BETA = 0.5
@@ -27,10 +27,13 @@ ANSWERS = [
     for first in range(VOCABULARY)
     for rest in ([[]] if first in STOP else [[second] for second in range(VOCABULARY)])
 ]
-REWARDS = {
-    tuple(answer): float(torch.randn((), generator=torch.Generator().manual_seed(hash(tuple(answer)) % 1000)))
-    for answer in ANSWERS
-}
+REWARDS = dict(
+    zip(
+        map(tuple, ANSWERS),
+        (2 * torch.rand(len(ANSWERS), generator=torch.Generator().manual_seed(4)) - 1).tolist(),
+        strict=True,
+    )
+)
 
 
 def score(dialogues):
@@ -56,10 +59,10 @@ def distance(left, right):
 
 def settings(**changes):
     values = {
-        "steps": 60,
+        "steps": 40,
         "episodes": 128,
-        "epochs": 2,
-        "minibatches": 2,
+        "epochs": 1,
+        "minibatches": 4,
         "max_new_tokens": 2,
         "missing_stop_reward": MISSING,
         "beta": BETA,
@@ -73,7 +76,9 @@ def settings(**changes):
 
 def start(given, folder=None, scorer=score, checkpoint_every=0, seed=3, after_step=None):
     """Policy, critic and reference, and the engine that trains them."""
-    policy = lively_model(seed=seed, vocabulary=VOCABULARY, factor=10.0)
+    if folder:
+        folder.mkdir(exist_ok=True)
+    policy = lively_model(seed=seed, vocabulary=VOCABULARY, factor=3.0)
     reference = copy.deepcopy(policy).requires_grad_(False)
     critic = tiny_model("critic", seed=seed, vocabulary=VOCABULARY)
     source = Rollouts(policy, critic, reference, scorer, [PROMPT], given, stop_tokens=STOP, seed=5)
@@ -97,8 +102,7 @@ def test_ppo_reaches_the_reference_tilted_by_the_reward():
     assert float(distribution(policy).sum()) == pytest.approx(1, abs=1e-5)
     engine.fit()
     after = distance(distribution(policy), goal)
-    assert after < 0.08
-    assert after < before / 5
+    assert after < 0.05
 
 
 def test_ppo_with_a_larger_beta_stays_nearer_to_the_reference():
@@ -148,18 +152,41 @@ def test_the_reference_never_moves():
     assert all(torch.equal(before[name], weight) for name, weight in weights_of(reference).items())
 
 
-def test_the_critic_learns_what_the_answers_are_worth():
-    """With the policy standing still its values explain the returns."""
-    given = settings(steps=25, critic_warmup=25, schedule=ScheduleSettings(name="constant"), lam=1.0, value_clip=10.0)
-    _, _, engine = start(given)
-    explained = []
-    engine.after_step = lambda *_: explained.append(engine.source.measured["value_explained_variance"]) or {}
+def test_the_critic_learns_what_is_still_to_come():
+    """With the policy standing still, the value before the first token is the mean score, and after one the mean of
+    the answers that go on from there: both can be counted."""
+    given = settings(steps=25, critic_warmup=25, epochs=1, lam=1.0, value_clip=10.0)
+    policy, _, engine = start(given)
     engine.fit()
-    # Only the second tokens can be told apart: the state before the first one is always the same.
-    assert explained[-1] > explained[0] + 0.1
-    assert explained[-1] > 0.1
+    shares = distribution(policy)
+    rewards = torch.tensor([REWARDS[tuple(a)] if a[-1] in STOP else MISSING for a in ANSWERS])
+    values = values_of(engine.modules["critic"], [Answer(PROMPT, [first, 0]) for first in range(3)])
+    assert float(values[0, 0]) == pytest.approx(float(shares @ rewards), abs=0.15)
+    for first in range(3):
+        going_on = torch.tensor([a[0] == first for a in ANSWERS])
+        expected = shares[going_on] @ rewards[going_on] / shares[going_on].sum()
+        assert float(values[first, 1]) == pytest.approx(float(expected), abs=0.2)
 
 
-def test_all_possible_answers_are_there_once():
-    assert len(ANSWERS) == len(STOP) + (VOCABULARY - len(STOP)) * VOCABULARY
-    assert not [pair for pair in itertools.combinations(ANSWERS, 2) if pair[0] == pair[1]]
+def test_resuming_at_an_iteration_s_boundary_gives_the_weights_of_an_undisturbed_run(tmp_path):
+    """4 iterations at once, or 2, a new process's objects, and 2 more: bit for bit, and no checkpoint lies between."""
+    given = settings(steps=4, epochs=2, minibatches=2, critic_warmup=1, adaptive=True)
+    policy, _, engine = start(given, tmp_path / "whole", checkpoint_every=1)
+    engine.fit()
+    expected = weights_of(policy), weights_of(engine.modules["critic"]), engine.source.controller.beta
+
+    policy, _, engine = start(given, tmp_path / "parts", checkpoint_every=1)
+    for _ in range(11):  # stops within the third iteration
+        engine.progress = engine.source.progress()
+        engine.train_step(engine.source.take())
+        if engine.source.at_boundary():
+            engine.save()
+    assert engine.source.iteration == 3
+    policy, _, engine = start(given, tmp_path / "parts", checkpoint_every=1, seed=3)
+    assert engine.resume()
+    assert engine.source.iteration == 2
+    engine.fit()
+    found = weights_of(policy), weights_of(engine.modules["critic"]), engine.source.controller.beta
+    assert same_weights(found[0], expected[0])
+    assert same_weights(found[1], expected[1])
+    assert found[2] == expected[2]

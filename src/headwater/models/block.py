@@ -176,7 +176,8 @@ def _attend_by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Ten
     if mask is None:
         mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril()
     scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
-    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1) @ values
+    weights: Tensor = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+    return weights @ values
 
 
 class _GatedActivation(torch.autograd.Function):

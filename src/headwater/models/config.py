@@ -88,7 +88,9 @@ class DecoderConfig:
             raise UserError(f"{place} uses biases or another activation than silu: this decoder has neither.")
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
         if rope.get("rope_type", "default") != "default":
-            raise UserError(f"{place} scales its rotary positions ({rope['rope_type']}): only the default is supported.")
+            raise UserError(
+                f"{place} scales its rotary positions ({rope['rope_type']}): only the default is supported."
+            )
         try:
             return cls(
                 vocabulary=config["vocab_size"],

@@ -98,7 +98,9 @@ class Generator:
                 f"A prompt of {len(prompt)} tokens does not fit: it must have at least 1 and leave room for an answer "
                 f"within {self.capacity}; shorten it."
             )
-        uniforms = torch.rand(sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        uniforms = torch.rand(
+            sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
         if room < sampling.max_new_tokens:
             sampling = Sampling(**{**sampling.__dict__, "max_new_tokens": room})
         return _Row(Answer(prompt), sampling, uniforms, len(prompt))

@@ -61,7 +61,13 @@ def hugging_face_name(name: str) -> str:
 
 
 def save_model(
-    model: Model, folder: Path, *, pad: int, eos: int, extra: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32
+    model: Model,
+    folder: Path,
+    *,
+    pad: int,
+    eos: int,
+    extra: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Writes `config.json` and `model.safetensors`. `extra` goes under `headwater` in the configuration."""
     from safetensors.torch import save_file
@@ -91,7 +97,9 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
     names = config.get("architectures") or [None]
     kinds = {architecture: kind for (_, kind), architecture in ARCHITECTURES.items()}
     if names[0] not in kinds:
-        raise UserError(f"{folder / 'config.json'} names the architecture {names[0]!r}: only {', '.join(kinds)} are known.")
+        raise UserError(
+            f"{folder / 'config.json'} names the architecture {names[0]!r}: only {', '.join(kinds)} are known."
+        )
     model = Model(DecoderConfig.from_hugging_face(config, str(folder / "config.json")), kinds[names[0]])
     _load_weights(model, folder / "model.safetensors")
     return model, config

@@ -15,9 +15,7 @@ from headwater.training.engine import Term
 from headwater.training.source import Examples
 
 
-def pair_loss(
-    better: Tensor, worse: Tensor, tied: Tensor, margin: float = 0.0, centring: float = 0.0
-) -> Tensor:
+def pair_loss(better: Tensor, worse: Tensor, tied: Tensor, margin: float = 0.0, centring: float = 0.0) -> Tensor:
     """Loss of each pair, [pairs]: −log σ(r_better − r_worse − margin) (Bradley & Terry, 1952; InstructGPT, eq. 1).
 
     A tied pair has the target ½: −½ log σ(Δ) − ½ log σ(−Δ). centring·(r_a + r_b)² keeps rewards near 0
@@ -27,6 +25,20 @@ def pair_loss(
     strict = -functional.logsigmoid(difference - margin)
     half = -(functional.logsigmoid(difference) + functional.logsigmoid(-difference)) / 2
     return torch.where(tied, half, strict) + centring * (better + worse) ** 2
+
+
+ROWS_TOGETHER = 16
+"""Rows scored in one forward pass: of like length, so that little padding is computed."""
+
+
+def _scores(model: Model, batch: Batch) -> Tensor:
+    """Scores of all rows, [rows]; rows of like length go through the model together."""
+    order = batch.lengths.argsort(stable=True)
+    parts = [
+        model.scores(batch.ids[part, : int(batch.lengths[part].max())], batch.lengths[part])
+        for part in torch.split(order, ROWS_TOGETHER)
+    ]
+    return torch.cat(parts)[order.argsort()]
 
 
 class Rankings(Examples):
@@ -65,7 +77,7 @@ class Preference:
         return {"loss": rankings, "accuracy": float((place[first] != place[second]).sum())}
 
     def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
-        scores = modules["reward"].scores(batch.ids, batch.lengths)
+        scores = _scores(modules["reward"], batch)
         first, second, weights = self._pairs(batch)
         tied = batch.per_row["place"][first] == batch.per_row["place"][second]
         losses = pair_loss(scores[first], scores[second], tied, self.margin, self.centring)

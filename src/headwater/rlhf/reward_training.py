@@ -35,9 +35,7 @@ def train_reward_model(
     model = backbone.with_head("reward", seed)
     engine = Engine(
         {"reward": Learner(model, settings.optimiser, settings.schedule, precision)},
-        Rankings(
-            groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings, budget=4096
-        ),
+        Rankings(groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings, budget=4096),
         objective,
         folder=folder,
         checkpoint_every=settings.checkpoint_every,
@@ -72,5 +70,7 @@ def ranking_rows(
         if len(set(places)) > 1:
             groups.append(objective.prepare(answers, places, index))
     if not groups:
-        raise UserError("There is no ranking with two different places: collect rankings before training a reward model.")
+        raise UserError(
+            "There is no ranking with two different places: collect rankings before training a reward model."
+        )
     return groups

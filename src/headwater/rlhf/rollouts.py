@@ -62,13 +62,13 @@ def episode_row(answer: Answer, index: int) -> Row:
 
 
 @torch.no_grad()
-def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 4096) -> Tensor:
+def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024) -> Tensor:
     """log π of every response token by the training path: [answers, longest response], 0 past the end."""
     return _per_token(answers, budget, lambda batch: response_log_probabilities(model, batch, temperature)[0])
 
 
 @torch.no_grad()
-def values_of(critic: Model, answers: Sequence[Answer], budget: int = 4096) -> Tensor:
+def values_of(critic: Model, answers: Sequence[Answer], budget: int = 1024) -> Tensor:
     """The critic's value before each response token: [answers, longest response]."""
     return _per_token(
         answers, budget, lambda batch: critic.scalar(critic.backbone(batch.ids)[batch.per_token["mask"].bool()])
@@ -111,7 +111,7 @@ class Rollouts:
         stop_tokens: tuple[int, ...],
         seed: int,
         typical_length: float | None = None,
-        budget: int = 2048,
+        budget: int = 768,
         precision: str = "fp32",
     ) -> None:
         self.policy, self.critic, self.reference, self.scorer = policy, critic, reference, scorer
@@ -243,7 +243,9 @@ class Rollouts:
 
     def _seeds(self) -> list[int]:
         first = self.iteration * self.settings.episodes
-        return [(self.seed * 1_000_003 + first + index) * 2_654_435_761 % 2**63 for index in range(self.settings.episodes)]
+        return [
+            (self.seed * 1_000_003 + first + index) * 2_654_435_761 % 2**63 for index in range(self.settings.episodes)
+        ]
 
     def progress(self) -> float:
         """By iterations, so that an iteration whose epochs end early does not change the schedule."""

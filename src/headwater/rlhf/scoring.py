@@ -54,5 +54,7 @@ def fit_normaliser(scores: Tensor) -> tuple[float, float]:
     """(gain, bias) that give `scores` mean 0 and variance 1."""
     mean, deviation = float(scores.mean()), float(scores.std())
     if deviation < 1e-6:
-        raise UserError("The reward model gives every answer the same score: it has learnt nothing; check the rankings.")
+        raise UserError(
+            "The reward model gives every answer the same score: it has learnt nothing; check the rankings."
+        )
     return 1 / deviation, -mean / deviation

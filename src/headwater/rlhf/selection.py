@@ -38,7 +38,9 @@ def evaluate_policy(
 class BestPolicy:
     """Keeps the weights with the highest selection score among those within the limits on KL and length."""
 
-    def __init__(self, policy: Model, kl_limit: float, typical_length: float, length_range: tuple[float, float]) -> None:
+    def __init__(
+        self, policy: Model, kl_limit: float, typical_length: float, length_range: tuple[float, float]
+    ) -> None:
         self.policy, self.kl_limit = policy, kl_limit
         self.shortest, self.longest = (factor * typical_length for factor in length_range)
         self.score = float("-inf")

@@ -122,9 +122,7 @@ class Judging:
         self.best = BestPolicy(self.policy, self.settings.kl_limit, typical_length, LENGTH_RANGE)
 
     def measure(self) -> dict[str, float]:
-        return evaluate_policy(
-            self.policy, self.reference, self.prompts, self.sampling, self.seed, dict(self.scorers)
-        )
+        return evaluate_policy(self.policy, self.reference, self.prompts, self.sampling, self.seed, dict(self.scorers))
 
     def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
         if not self.source.at_boundary():

@@ -97,7 +97,7 @@ class OnTheWay:
         self.settings = settings
         self.tokens_per_step = max(1, settings.batch_tokens // settings.model.context) * settings.model.context
 
-    def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:
+    def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
         line: dict[str, Any] = {"tokens": step * self.tokens_per_step}
         if step % self.settings.evaluate_every == 0 or step == self.steps:
             line["bits_per_byte"] = bits_per_byte(self.model, self.texts)["all"]

@@ -22,7 +22,7 @@ def run(stage: Stage) -> dict[str, Any]:
     """Fine-tunes the pretrained model on the training share; writes the model and metrics.jsonl."""
     settings = stage.recipe.sft
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
-    model, config = load_model(stage.parent("pretrain") / "model")
+    model, _ = load_model(stage.parent("pretrain") / "model")
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
     train, heldout = rows_of(stage, tokenizer, "train"), rows_of(stage, tokenizer, "select")
     engine = Engine(
@@ -32,7 +32,7 @@ def run(stage: Stage) -> dict[str, Any]:
             seed=stage.seed,
             epochs=settings.epochs,
             groups_per_update=settings.batch_examples,
-            budget=2048,
+            budget=1024,
         ),
         Supervised(),
         folder=stage.folder,

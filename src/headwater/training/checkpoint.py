@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from headwater.progress import say
@@ -95,5 +94,3 @@ def _restore(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, list):
         return [_restore(item, tensors) for item in value]
     return value
-
-

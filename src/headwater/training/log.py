@@ -18,7 +18,7 @@ class MetricsLog:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """One line. A value that is no number (a sample text) is kept as it is."""
@@ -31,7 +31,9 @@ class MetricsLog:
 
     def keep_until(self, step: int) -> None:
         """Drops what was written after `step`: those steps are done again."""
-        lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in read_metrics(self.path) if line["step"] <= step]
+        lines = [
+            json.dumps(line, ensure_ascii=False) + "\n" for line in read_metrics(self.path) if line["step"] <= step
+        ]
         write_atomically(self.path, "".join(lines))
 
 

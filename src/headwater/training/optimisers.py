@@ -54,7 +54,7 @@ class Muon(torch.optim.Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # noqa: ARG002
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
@@ -115,7 +115,7 @@ def build(
 
 
 def role(name: str, parameter: Tensor, settings: OptimiserSettings) -> str:
-    """"muon", "decayed" or "plain": what moves the parameter of this name."""
+    """ "muon", "decayed" or "plain": what moves the parameter of this name."""
     if parameter.dim() < 2:
         return "plain"
     if settings.name == "muon" and ".blocks." in name:

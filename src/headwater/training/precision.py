@@ -12,7 +12,7 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def choose_precision(wanted: Precision) -> str:
-    """"fp32" or "bf16": what the recipe says, or, for "auto", whichever is measured clearly faster here."""
+    """ "fp32" or "bf16": what the recipe says, or, for "auto", whichever is measured clearly faster here."""
     if wanted != "auto":
         return wanted
     speeds = measure_matrix_products()

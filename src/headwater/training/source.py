@@ -61,7 +61,10 @@ class DocumentStream:
                 self.packer.add(self._next_document())
             rows.append(self.packer.row())
         self.step += 1
-        return [stack_packed(rows[start : start + self.rows_per_batch]) for start in range(0, self.rows, self.rows_per_batch)]
+        return [
+            stack_packed(rows[start : start + self.rows_per_batch])
+            for start in range(0, self.rows, self.rows_per_batch)
+        ]
 
     def _next_document(self) -> list[int]:
         epoch, place = divmod(self.cursor, len(self.shards))
@@ -94,7 +97,7 @@ class Examples:
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[Row]], *, seed: int, epochs: int, groups_per_update: int, budget: int = 4096
+        self, groups: Sequence[Sequence[Row]], *, seed: int, epochs: int, groups_per_update: int, budget: int = 1024
     ) -> None:
         self.groups, self.seed, self.groups_per_update, self.budget = groups, seed, groups_per_update, budget
         self.per_epoch = -(-len(groups) // groups_per_update)

@@ -1,0 +1,257 @@
+"""How long a PPO iteration takes, beside trl 1.12.0's `PPOTrainer`, on the same models, prompts and lengths.
+
+Measured: one iteration, that is rollout (generation, log-probabilities, reference, values, rewards), advantages, and all
+updates of policy and critic; 32 prompts of 32 tokens, 32 new tokens each, 4 epochs, as
+- headwater-fp32 and, where it is chosen, headwater-bf16: `Rollouts.take` and `Engine.train_step` until the iteration's last update. As in the
+  ppo stage, policy and critic train in this precision, reference and reward model stay in fp32;
+- trl-fp32 and trl-autocast: `PPOTrainer.train()` for one iteration (with `ACCELERATE_MIXED_PRECISION=bf16` for the
+  second). Gradient checkpointing, which trl has on by default, is off: it saves memory and costs time.
+Policy, reference, critic and reward model are the same files on both sides, random weights of equal sizes. No answer
+ends early: neither side has a stop token. Both make `--minibatches` updates per epoch, with fused AdamW, constant
+learning rates so small that the policy stays where it is, γ = 1, λ = .95 and temperature 1. The ways take turns, and
+medians over the rounds are compared:
+
+    ratio_to_trl           seconds of the faster of trl's two / seconds of headwater in `--precision` ("auto": what
+                           `choose_precision` finds on this machine)
+    ratio_to_trl_fp32      trl-fp32 / headwater-fp32
+
+    python benchmarks/ppo_speed.py --json ppo_speed.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from headwater.models.config import DecoderConfig
+from headwater.models.layout import load_model, save_model
+from headwater.models.model import Model
+from headwater.objectives.policy import Policy
+from headwater.recipe import ModelSettings, OptimiserSettings, PpoSettings, ScheduleSettings
+from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.scoring import RewardModel
+from headwater.training.engine import Engine, Learner
+from headwater.training.precision import choose_precision
+from measuring import cores, medians, show, take_turns, write_json
+
+PAD, EOS = 0, 1
+LEARNING_RATE = 1e-7
+MANY = 10**6
+"""Iterations that the source believes are to come: the benchmark never sees its end."""
+
+
+def export(folder: Path, given: argparse.Namespace) -> None:
+    """Writes policy/ and reward/, which both sides start from."""
+    context = given.prompt_tokens + given.new_tokens
+    sizes = ModelSettings(layers=given.layers, d_model=given.width, heads=given.heads, context=context)
+    policy = Model(DecoderConfig.from_settings(sizes, given.vocabulary)).initialise(1)
+    save_model(policy, folder / "policy", pad=PAD, eos=EOS)
+    reward = policy.with_head("reward", 2)
+    save_model(reward, folder / "reward", pad=PAD, eos=EOS, extra={"gain": 1.0, "bias": 0.0})
+
+
+def prompts_of(given: argparse.Namespace) -> list[list[int]]:
+    """Random prompts without PAD and EOS, all of one length."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(2, given.vocabulary, (given.prompts, given.prompt_tokens), generator=generator).tolist()
+
+
+def headwater_way(folder: Path, given: argparse.Namespace, precision: str) -> Callable[[], None]:
+    """One iteration of headwater as a function."""
+    policy, reference = (load_model(folder / "policy")[0] for _ in range(2))
+    reward = RewardModel.load(folder / "reward")
+    critic = reward.model.with_head("critic", 1).requires_grad_(True)
+    reference.requires_grad_(False)
+    constant = ScheduleSettings(name="constant")
+    optimiser = OptimiserSettings(learning_rate=LEARNING_RATE, epsilon=1e-5)
+    settings = PpoSettings(
+        steps=MANY,
+        episodes=given.prompts,
+        epochs=given.epochs,
+        minibatches=given.minibatches,
+        max_new_tokens=given.new_tokens,
+        update_kl_limit=1e9,
+        critic_warmup=0,
+        policy_optimiser=optimiser,
+        critic_optimiser=optimiser,
+        schedule=constant,
+    )
+    source = Rollouts(
+        policy, critic, reference, reward, prompts_of(given), settings, stop_tokens=(), seed=1, precision=precision
+    )
+    learners = {
+        "policy": Learner(policy, optimiser, constant, precision),
+        "critic": Learner(critic, optimiser, constant, precision),
+    }
+    engine = Engine(learners, source, Policy(settings))
+
+    def iteration() -> None:
+        updates = 0
+        while updates == 0 or not source.at_boundary():
+            batches = source.take()
+            assert batches is not None
+            engine.train_step(batches)
+            updates += 1
+        assert updates == given.epochs * given.minibatches
+
+    return iteration
+
+
+@contextlib.contextmanager
+def mixed_precision(name: str) -> Iterator[None]:
+    """What an `Accelerator` made inside uses ("no" or "bf16"); trl's trainer takes it from the environment alone."""
+    from accelerate.state import AcceleratorState
+
+    key = "ACCELERATE_MIXED_PRECISION"
+    before = os.environ.get(key)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ[key] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[key]
+        else:
+            os.environ[key] = before
+
+
+def trl_way(folder: Path, given: argparse.Namespace, autocast: bool) -> Callable[[], None]:
+    """One iteration of trl as a function."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers.trainer_callback import PrinterCallback
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+    policy, reference = (AutoModelForCausalLM.from_pretrained(folder / "policy", dtype="float32") for _ in range(2))
+    value, reward = (
+        AutoModelForSequenceClassification.from_pretrained(folder / "reward", num_labels=1, dtype="float32")
+        for _ in range(2)
+    )
+    with mixed_precision("bf16" if autocast else "no"):
+        trainer = PPOTrainer(
+            args=PPOConfig(
+                output_dir=str(folder / "trl"),
+                total_episodes=given.prompts,
+                per_device_train_batch_size=given.prompts,
+                gradient_accumulation_steps=1,
+                num_mini_batches=given.minibatches,
+                num_ppo_epochs=given.epochs,
+                local_rollout_forward_batch_size=given.prompts,
+                response_length=given.new_tokens,
+                temperature=1.0,
+                kl_coef=0.1,
+                learning_rate=LEARNING_RATE,
+                lr_scheduler_type="constant",
+                optim="adamw_torch_fused",
+                adam_epsilon=1e-5,
+                num_sample_generations=0,
+                gradient_checkpointing=False,
+                bf16=autocast,
+                use_cpu=True,
+                report_to="none",
+                save_strategy="no",
+                disable_tqdm=True,
+            ),
+            processing_class=SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS),
+            model=policy,
+            ref_model=reference,
+            reward_model=reward,
+            value_model=value,
+            train_dataset=[{"input_ids": prompt} for prompt in prompts_of(given)],
+            data_collator=lambda rows: {"input_ids": torch.tensor([row["input_ids"] for row in rows])},
+        )
+    trainer.remove_callback(PrinterCallback)
+
+    def iteration() -> None:
+        with contextlib.redirect_stdout(None):
+            trainer.train()
+        assert trainer.state.global_step == 1
+        assert trainer.state.episode == given.prompts
+
+    return iteration
+
+
+def result_of(seconds: Mapping[str, float], precision: str) -> dict[str, float]:
+    """Median seconds per iteration by way, headwater's precision → the ratios."""
+    return {
+        "ratio_to_trl": min(seconds["trl-fp32"], seconds["trl-autocast"]) / seconds[f"headwater-{precision}"],
+        "ratio_to_trl_fp32": seconds["trl-fp32"] / seconds["headwater-fp32"],
+    }
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--heads", type=int, help="default: 64 wide each")
+    parser.add_argument("--vocabulary", type=int, default=8192)
+    parser.add_argument("--prompts", type=int, default=32, help="episodes of an iteration")
+    parser.add_argument("--prompt-tokens", type=int, default=32)
+    parser.add_argument("--new-tokens", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--minibatches", type=int, default=4, help="updates per epoch")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of headwater")
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    given = parser.parse_args()
+    given.heads = given.heads or max(1, given.width // 64)
+    if given.prompts % given.minibatches:
+        parser.error("--prompts must be a multiple of --minibatches")
+    return given
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """The whole measurement."""
+    torch.set_num_threads(given.threads)
+    precision = choose_precision(given.precision)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        export(folder, given)
+        ways = {
+            "headwater-fp32": headwater_way(folder, given, "fp32"),
+            "trl-fp32": trl_way(folder, given, autocast=False),
+            **({"headwater-bf16": headwater_way(folder, given, "bf16")} if precision == "bf16" else {}),
+            "trl-autocast": trl_way(folder, given, autocast=True),
+        }
+        seconds = take_turns(ways, given.rounds)
+    middle = medians(seconds)
+    return {
+        **result_of(middle, precision),
+        "seconds_per_iteration": middle,
+        "seconds": seconds,
+        "precision": precision,
+        "threads": given.threads,
+        "trl": version("trl"),
+        "model": {"layers": given.layers, "d_model": given.width, "heads": given.heads, "vocabulary": given.vocabulary},
+        "iteration": {
+            "prompts": given.prompts,
+            "prompt_tokens": given.prompt_tokens,
+            "new_tokens": given.new_tokens,
+            "epochs": given.epochs,
+            "minibatches": given.minibatches,
+        },
+    }
+
+
+def main() -> None:
+    given = arguments()
+    found = measure(given)
+    write_json(given.json, found)
+    show(f"headwater in {found['precision']}, trl {found['trl']}, {found['threads']} threads")
+    for name, seconds in found["seconds_per_iteration"].items():
+        print(f"{name:16} {seconds:8.2f} s per iteration")
+    for name in ("ratio_to_trl", "ratio_to_trl_fp32"):
+        print(f"{name:18} {found[name]:6.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Trains a few updates as one of several processes, and writes what came out: run by test_two_processes.py."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from headwater.objectives.causal import CausalLM
+from headwater.objectives.policy import Policy
+from headwater.recipe import PpoSettings
+from headwater.rlhf.rollouts import Rollouts
+from headwater.training.batch import split_by_tokens
+from headwater.training.engine import Engine
+from tiny import GivenUpdates, learner, tiny_model
+
+
+def causal() -> tuple[Engine, list[str]]:
+    """Micro-batches whose numbers of tokens differ, an odd number of them."""
+    generator = torch.Generator().manual_seed(0)
+    updates = []
+    for _ in range(3):
+        lengths = torch.randint(3, 30, (7,), generator=generator).tolist()
+        rows = [CausalLM().prepare(torch.randint(0, 60, (n,), generator=generator).tolist()) for n in lengths]
+        updates.append(split_by_tokens(rows, 40))
+    return Engine({"model": learner(tiny_model())}, GivenUpdates(updates), CausalLM()), ["loss"]
+
+
+def ppo() -> tuple[Engine, list[str]]:
+    """The critic warms up alone, then both learn."""
+    policy = tiny_model()
+    given = PpoSettings(
+        steps=3, episodes=6, epochs=1, minibatches=2, max_new_tokens=4, critic_warmup=1, update_kl_limit=10.0
+    )
+    critic, reference = tiny_model("critic"), copy.deepcopy(policy)
+    scorer = lambda dialogues: torch.tensor([float(sum(ids) % 5) for ids in dialogues])  # noqa: E731
+    source = Rollouts(
+        policy, critic, reference, scorer, [[1, 2], [3, 4, 5]], given, stop_tokens=tuple(range(20)), seed=1, budget=12
+    )
+    learners = {"policy": learner(policy, epsilon=1e-5), "critic": learner(critic, epsilon=1e-5)}
+    return Engine(learners, source, Policy(given)), ["value_loss"]
+
+
+def main(what: str, optimiser: str, result: Path) -> None:
+    torch.set_num_threads(1)
+    if "RANK" in os.environ:
+        distributed.init_process_group("gloo", init_method=f"file://{result}.meeting")
+    engine, names = {"causal": causal, "ppo": ppo}[what]()
+    if optimiser == "sgd":  # steps in proportion to gradients: a wrong scale cannot hide behind Adam's normalisation
+        for one in engine.learners.values():
+            sgd = torch.optim.SGD(one.masters.values(), lr=0.1)
+            sgd.param_groups[0]["peak"] = 0.1
+            one.optimisers = [sgd]
+            one.settings = one.settings.model_copy(update={"clip": 1e9})
+    lines = []
+    engine.after_step = lambda _, metrics: lines.append({name: metrics[name] for name in names}) or {}
+    engine.fit()
+    rank = int(os.environ.get("RANK", 0))
+    weights = {f"{m}/{n}": p.tolist() for m, module in engine.modules.items() for n, p in module.named_parameters()}
+    Path(f"{result}.{rank}.json").write_text(json.dumps({"weights": weights, "metrics": lines}))
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
