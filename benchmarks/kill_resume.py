@@ -1,14 +1,14 @@
 """Whether a run that is killed again and again ends with the same weights as one that is left alone.
 
-The recipe is run undisturbed as NAME-undisturbed. Then it is run as NAME-killed, and its whole process group is killed with
-SIGKILL at random moments; after each kill the same command is given again, at last until it ends. The moments are drawn
-with a seed, one from each tenth (for 10 kills) of the time that the undisturbed run spent in its stages. A moment is a
-stage and the seconds that its work has had, since a killed stage that starts again would otherwise be hit at its start
-each time, and the later stages never. Where the stage ends before the moment comes, the kill comes with its end.
+The recipe is run undisturbed as NAME-undisturbed. Then it is run as NAME-killed, and its whole process group is killed
+with SIGKILL at random moments; after each kill the same command is given again, at last until it ends. The moments are
+drawn with a seed, one from each tenth (for 10 kills) of the time that the undisturbed run spent in its stages. A moment
+is a stage and the seconds that its work has had, since a killed stage that starts again would otherwise be hit at its
+start each time, and the later stages never. Where the stage is faster than it was, the kill hits what comes after it.
 
-Then both runs are compared, stage by stage: SHA-256 of every file of weights, and the content hash of the manifest, which
-covers all files but logs. The feedback store and the report hold times of their own; they are shown, but only the
-weights and the other stages' hashes decide. Exit code 1 where a stage differs, or where fewer kills than asked have hit.
+Then both runs are compared, stage by stage: SHA-256 of every file of weights, and the content hash of the manifest,
+which covers all files but logs. The report tells times and the run's name, so its hash differs and does not count. Exit
+code 1 where a stage differs, or where fewer kills hit than asked.
 
     python benchmarks/kill_resume.py recipes/smoke.yaml --kills 10 --json kills.json
 
@@ -39,8 +39,8 @@ from headwater.steps import STAGES, step_of
 from headwater.storage import sha256_of
 from measuring import show, write_json
 
-TIMED = ("feedback", "report")
-"""Stages whose files hold times, so that their content hash differs from run to run."""
+TIMED = ("report",)
+"""Stages whose files tell times, so that their content hash differs from run to run."""
 POLL = 0.02
 """Seconds between two looks at a run."""
 
@@ -66,6 +66,14 @@ def draw_moments(seconds: Mapping[str, float], kills: int, seed: int) -> list[Mo
                 break
             left -= length
     return moments
+
+
+def reachable(moment: Moment, finished: Sequence[str], seconds: Mapping[str, float]) -> Moment | None:
+    """The moment, or, where its stage is over, the same share of the next stage that is not; None at the run's end."""
+    if moment.stage not in finished:
+        return moment
+    left = [stage for stage in list(seconds)[list(seconds).index(moment.stage) :] if stage not in finished]
+    return Moment(left[0], moment.seconds / seconds[moment.stage] * seconds[left[0]]) if left else None
 
 
 def wait_in_stage(moment: Moment, previous: Moment | None, goes_on: bool) -> float:
@@ -94,7 +102,7 @@ def compare(first: Path, second: Path) -> dict[str, dict[str, Any]]:
 
 
 def is_identical(stage: str, found: Mapping[str, Any]) -> bool:
-    """Whether a stage came out the same: its weights, and its content unless that holds times."""
+    """Whether a stage came out the same: its weights, and its content unless that tells times."""
     same_content = found["content"] is not None if stage in TIMED else found["content"] is True
     return same_content and all(found["weights"].values())
 
@@ -105,7 +113,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     for stage, one in found.items():
         weights = ", ".join(f"{name}: {_word(same)}" for name, same in one["weights"].items()) or "none"
         content = {True: "identical", False: "different", None: "missing"}[one["content"]]
-        content += " (holds times)" if stage in TIMED and one["content"] is False else ""
+        content += " (tells times)" if stage in TIMED and one["content"] is False else ""
         rows.append(f"| {stage} | {_word(is_identical(stage, one))} | {weights} | {content} |")
     return "\n".join(rows)
 
@@ -155,15 +163,16 @@ def kill_at(moment: Moment, wait: float, command: Sequence[str], run: Run, log: 
     due: float | None = None
     with started(command, log) as process:
         while process.poll() is None:
-            if due is None and _attempts(run, moment.stage) > attempts:
+            if due is None and (_attempts(run, moment.stage) > attempts or run.is_finished(moment.stage)):
                 due = time.monotonic() + wait
-            if run.is_finished(moment.stage) or (due is not None and time.monotonic() >= due):
+            if due is not None and time.monotonic() >= due:
                 break
             time.sleep(POLL)
         hit = kill(process)
     if not hit and process.returncode:
         raise SystemExit(f"`headwater run` ended with exit code {process.returncode}; its output is in {log}.")
-    return {"hit": hit, "finished_before": run.is_finished(moment.stage), "alive": time.monotonic() - began}
+    at_work = next((stage for stage in STAGES if not run.is_finished(stage)), None)
+    return {"hit": hit, "at_work": at_work, "alive": time.monotonic() - began}
 
 
 def _attempts(run: Run, stage: str) -> int:
@@ -173,14 +182,14 @@ def _attempts(run: Run, stage: str) -> int:
     return 0
 
 
-def undisturbed_seconds(run: Run) -> dict[str, float] | None:
+def seconds_of(run: Run) -> dict[str, float] | None:
     """{stage: seconds} of a finished run of this very code; None where it is not finished."""
     manifests = {stage: run.manifest(stage) for stage in STAGES}
     finished = {stage: manifest for stage, manifest in manifests.items() if manifest is not None}
     if len(finished) < len(STAGES):
         return None
     if {manifest["code_version"] for manifest in finished.values()} != {code_version()}:
-        raise SystemExit(f"{run.folder} was made by another version of headwater: delete it, or give --name.")
+        raise SystemExit(f"{run.folder} was made by another version of headwater: delete it, or give another --name.")
     return {stage: float(manifest["seconds"]) for stage, manifest in finished.items()}
 
 
@@ -206,26 +215,29 @@ def main() -> int:
     if killed.folder.exists():
         raise SystemExit(f"{killed.folder} exists already: delete it, or give another --name.")
     root.mkdir(parents=True, exist_ok=True)
-    seconds = undisturbed_seconds(alone)
+    seconds = seconds_of(alone)
     if seconds is None:
         show(f"{alone.name}: the run that is left alone")
         command = headwater_run(given.recipe, given.overrides, run=alone.name, root=root)
         run_to_end(command, root / f"{alone.name}.log")
-        seconds = undisturbed_seconds(alone)
+        seconds = seconds_of(alone)
     assert seconds is not None
     command = headwater_run(given.recipe, given.overrides, run=killed.name, root=root)
     log = root / f"{killed.name}.log"
     kills: list[dict[str, Any]] = []
     previous: Moment | None = None
-    for number, moment in enumerate(draw_moments(seconds, given.kills, given.seed), 1):
-        wait = wait_in_stage(moment, previous, step_of(moment.stage).goes_on)
-        what = kill_at(moment, wait, command, killed, log)
+    for number, drawn in enumerate(draw_moments(seconds, given.kills, given.seed), 1):
+        moment = reachable(drawn, [stage for stage in STAGES if killed.is_finished(stage)], seconds)
+        if moment is None:
+            break
+        what = kill_at(moment, wait_in_stage(moment, previous, step_of(moment.stage).goes_on), command, killed, log)
         kills.append({**asdict(moment), **what})
-        when = f"at the end of {moment.stage}" if what["finished_before"] else f"{moment.seconds:.1f} s into {moment.stage}"
-        show(f"kill {number} of {given.kills}: {when}" if what["hit"] else f"kill {number}: the run had ended before")
-        previous = moment
+        place = f"in {what['at_work']}, {what['alive']:.1f} s after the start of the command"
+        show(f"kill {number} of {given.kills}: {place if what['hit'] else 'the run had ended before'}")
+        previous = moment if what["at_work"] == moment.stage else None
     show("the last time, to the end")
     run_to_end(command, log)
+    seconds_of(killed)  # ends here where the code was changed meanwhile
     return conclude(given, compare(alone.folder, killed.folder), kills)
 
 

@@ -1,9 +1,9 @@
 """How long a PPO iteration takes, beside trl 1.12.0's `PPOTrainer`, on the same models, prompts and lengths.
 
-Measured: one iteration, that is rollout (generation, log-probabilities, reference, values, rewards), advantages, and all
-updates of policy and critic; 32 prompts of 32 tokens, 32 new tokens each, 4 epochs, as
-- headwater-fp32 and, where it is chosen, headwater-bf16: `Rollouts.take` and `Engine.train_step` until the iteration's last update. As in the
-  ppo stage, policy and critic train in this precision, reference and reward model stay in fp32;
+Measured: one iteration, that is rollout (generation, log-probabilities, reference, values, rewards), advantages, and
+all updates of policy and critic; 32 prompts of 32 tokens, 32 new tokens each, 4 epochs, as
+- headwater-fp32 and, where it is chosen, headwater-bf16: `Rollouts.take` and `Engine.train_step` until the iteration's
+  last update. As in the ppo stage, policy and critic train in this precision, reference and reward model stay in fp32;
 - trl-fp32 and trl-autocast: `PPOTrainer.train()` for one iteration (with `ACCELERATE_MIXED_PRECISION=bf16` for the
   second). Gradient checkpointing, which trl has on by default, is off: it saves memory and costs time.
 Policy, reference, critic and reward model are the same files on both sides, random weights of equal sizes. No answer

@@ -1,9 +1,9 @@
 """What reinforcement learning from people's ratings reaches, over several seeds of one pretrained model.
 
-For each seed N, the recipe is run as BASE-seed-N; its stages samples to pretrain are taken over from the run BASE, and the
-seed of every stage from sft to evaluate is N. So all that varies is varied, and the pretrained weights are the same: that
-is checked. The table has a line per seed, whether its targets hold, and the spread; no seed is left out. Finished seeds
-are not run again. Exit code 1 where a seed misses a target.
+For each seed N, the recipe is run as BASE-seed-N; its stages samples to pretrain are taken over from the run BASE, and
+the seed of every stage from sft to evaluate is N. So the pretrained weights are the same (that is checked), and all that
+comes after them varies. The table has a line per seed, whether its targets hold, and the spread; no seed is left out.
+Finished seeds are not run again. Exit code 1 where a seed misses a target.
 
     headwater run recipes/quickstart.yaml
     python benchmarks/rlhf_seeds.py recipes/quickstart.yaml --run quickstart --seeds 1 2 3 4 5 --json seeds.json
@@ -36,7 +36,7 @@ TARGETS: dict[str, Callable[[float], bool]] = {
     "distinct_2_ratio": lambda ratio: ratio >= 0.8,
     "length_ratio": lambda ratio: 0.7 <= ratio <= 1.3,
 }
-"""What must hold for every seed: win rates of PPO over SFT by three judges, KL in nats, variety and length of answers."""
+"""What must hold for every seed: PPO's win rates over SFT by three judges, KL in nats, variety and length of answers."""
 
 HEADINGS = {
     "reward_model": "reward model ≥ .85",

@@ -185,7 +185,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "threads": given.threads,
         "parameters": model.parameter_count(),
         "model": {"layers": given.layers, "d_model": given.width, "heads": given.heads, "vocabulary": given.vocabulary},
-        "batch": {"rows": given.rows, "context": given.context, "rows_per_micro_batch": ROWS_PER_BATCH, "peer_rows": peer_rows},
+        "batch": {"rows": given.rows, "context": given.context},
+        "rows_per_micro_batch": {"headwater": ROWS_PER_BATCH, "transformers": peer_rows},
         "flops_per_token": flops,
         "peak_gflops": peak / 1e9,
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
@@ -46,27 +46,30 @@ def ppo() -> tuple[Engine, list[str]]:
     return Engine(learners, source, Policy(given)), ["value_loss"]
 
 
-def main(what: str, optimiser: str, result: Path) -> None:
-    torch.set_num_threads(1)
-    if "RANK" in os.environ:
-        distributed.init_process_group("gloo", init_method=f"file://{result}.meeting")
+def train(what: str) -> dict[str, Any]:
+    """The weights and metrics that a training ends with."""
     engine, names = {"causal": causal, "ppo": ppo}[what]()
-    if optimiser == "sgd":  # steps in proportion to gradients: a wrong scale cannot hide behind Adam's normalisation
+    if what == "causal":  # SGD steps in proportion to gradients: a wrong scale cannot hide as it would behind Adam
         for one in engine.learners.values():
             sgd = torch.optim.SGD(one.masters.values(), lr=0.1)
             sgd.param_groups[0]["peak"] = 0.1
             one.optimisers = [sgd]
             one.settings = one.settings.model_copy(update={"clip": 1e9})
-    lines = []
+    lines: list[dict[str, float]] = []
     engine.after_step = lambda _, metrics: lines.append({name: metrics[name] for name in names}) or {}
     engine.fit()
-    rank = int(os.environ.get("RANK", 0))
     weights = {f"{m}/{n}": p.tolist() for m, module in engine.modules.items() for n, p in module.named_parameters()}
-    Path(f"{result}.{rank}.json").write_text(json.dumps({"weights": weights, "metrics": lines}))
-    if distributed.is_initialized():
-        distributed.barrier()
-        distributed.destroy_process_group()
+    return {"weights": weights, "metrics": lines}
+
+
+def main(rank: int, size: int, result: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{result}.meeting", rank=rank, world_size=size)
+    found = {what: train(what) for what in ("causal", "ppo")}
+    Path(f"{result}.{rank}.json").write_text(json.dumps(found))
+    distributed.barrier()
+    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

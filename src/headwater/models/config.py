@@ -8,6 +8,16 @@ from typing import Any
 from headwater.errors import UserError
 from headwater.recipe import ModelSettings
 
+_WHOLE_NUMBERS = (
+    "vocab_size",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+"""Keys of `config.json` that every model must have."""
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -87,24 +97,33 @@ class DecoderConfig:
         if config.get("hidden_act", "silu") != "silu" or config.get("attention_bias") or config.get("mlp_bias"):
             raise UserError(f"{place} uses biases or another activation than silu: this decoder has neither.")
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        if rope.get("rope_type", "default") != "default":
-            raise UserError(
-                f"{place} scales its rotary positions ({rope['rope_type']}): only the default is supported."
-            )
+        if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+            raise UserError(f"{place} scales its rotary positions ({rope}): only the default is supported.")
         try:
-            return cls(
-                vocabulary=config["vocab_size"],
-                layers=config["num_hidden_layers"],
-                d_model=config["hidden_size"],
-                heads=config["num_attention_heads"],
-                key_value_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
-                head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
-                d_feedforward=config["intermediate_size"],
-                context=config["max_position_embeddings"],
-                qk_norm=family == "qwen3",
-                rope_base=float(config.get("rope_theta") or rope.get("rope_theta") or 10_000.0),
-                norm_epsilon=config["rms_norm_eps"],
-                tied_embeddings=config.get("tie_word_embeddings", False),
-            )
+            whole = {key: config[key] for key in _WHOLE_NUMBERS}
+            heads = config["num_attention_heads"]
+            whole["num_key_value_heads"] = config.get("num_key_value_heads") or heads
+            whole["head_dim"] = config.get("head_dim") or config["hidden_size"] // heads
+            epsilon = float(config["rms_norm_eps"])
+            rope_base = float(config.get("rope_theta") or rope.get("rope_theta") or 10_000.0)
         except KeyError as error:
             raise UserError(f"{place} lacks the key {error}: it is no whole model configuration.") from None
+        except (TypeError, ValueError, ZeroDivisionError):
+            raise UserError(f"{place} has a text where a number belongs: it is no model configuration.") from None
+        for key, value in whole.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UserError(f"{place}: {key} is {value!r}, but must be a whole number of at least 1.")
+        return cls(
+            vocabulary=whole["vocab_size"],
+            layers=whole["num_hidden_layers"],
+            d_model=whole["hidden_size"],
+            heads=whole["num_attention_heads"],
+            key_value_heads=whole["num_key_value_heads"],
+            head_dim=whole["head_dim"],
+            d_feedforward=whole["intermediate_size"],
+            context=whole["max_position_embeddings"],
+            qk_norm=family == "qwen3",
+            rope_base=rope_base,
+            norm_epsilon=epsilon,
+            tied_embeddings=config.get("tie_word_embeddings", False),
+        )

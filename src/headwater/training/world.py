@@ -24,10 +24,18 @@ class World:
         return items[self.rank :: self.size]
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Gradients are summed, not averaged: each loss term is already divided by its count over all ranks."""
+        """Gradients are summed, not averaged: each loss term is already divided by its count over all ranks.
+
+        A parameter without gradient on every rank keeps none: an optimiser must not count a step that was no step.
+        """
         if self.size == 1:
             return
-        for parameter in parameters:
+        parameters = list(parameters)
+        present = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+        distributed.all_reduce(present, op=distributed.ReduceOp.MAX)
+        for parameter, anywhere in zip(parameters, present.tolist(), strict=True):
+            if not anywhere:
+                continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             distributed.all_reduce(parameter.grad)

@@ -1,0 +1,38 @@
+from argparse import Namespace
+
+import pytest
+
+import ppo_speed
+from headwater.models.layout import load_model
+
+TINY = Namespace(
+    layers=1, width=16, heads=1, vocabulary=300, prompts=4, prompt_tokens=3, new_tokens=5, epochs=2, minibatches=2
+)
+
+
+def test_the_ratio_is_to_the_faster_of_trl():
+    seconds = {"headwater-fp32": 2.0, "headwater-bf16": 1.0, "trl-fp32": 5.0, "trl-autocast": 4.0}
+    assert ppo_speed.result_of(seconds, "bf16") == {"ratio_to_trl": 4.0, "ratio_to_trl_fp32": 2.5}
+    assert ppo_speed.result_of(seconds, "fp32")["ratio_to_trl"] == 2.0
+
+
+def test_prompts_have_one_length_and_no_padding():
+    prompts = ppo_speed.prompts_of(TINY)
+    assert [len(prompt) for prompt in prompts] == [3] * 4
+    assert min(min(prompt) for prompt in prompts) > max(ppo_speed.PAD, ppo_speed.EOS)
+
+
+def test_headwater_does_a_whole_iteration(tmp_path):
+    ppo_speed.export(tmp_path, TINY)
+    assert load_model(tmp_path / "reward")[0].kind == "reward"
+    iteration = ppo_speed.headwater_way(tmp_path, TINY, "fp32")  # it counts its updates itself
+    iteration()
+    iteration()
+
+
+@pytest.mark.slow
+def test_trl_does_a_whole_iteration(tmp_path):
+    pytest.importorskip("trl")
+    ppo_speed.export(tmp_path, TINY)
+    iteration = ppo_speed.trl_way(tmp_path, TINY, autocast=False)
+    iteration()

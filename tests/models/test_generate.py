@@ -1,0 +1,176 @@
+"""Sampling: what is drawn, when a row ends, and that rows do not disturb each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import lively_model
+
+from headwater.errors import UserError
+from headwater.models.generate import Generator, Sampling, generate, stream, truncate
+
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [15, 16], [17, 18, 19]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lively_model()
+
+
+def next_probabilities(model, prompt, temperature=1.0):
+    with torch.no_grad():
+        return (model(torch.tensor([prompt]))[0, -1].double() / temperature).softmax(-1)
+
+
+def test_temperature_0_takes_the_likeliest_token_each_time(model):
+    for prompt, answer in zip(PROMPTS, generate(model, PROMPTS, Sampling(8, 0.0), [0] * 5), strict=True):
+        ids = list(prompt)
+        for _ in range(8):
+            ids.append(int(next_probabilities(model, ids).argmax()))
+        assert answer.tokens == ids[len(prompt) :]
+        assert not answer.ended
+
+
+def test_an_answer_does_not_depend_on_the_rows_beside_it(model):
+    """Alone, all at once, in another order, or waiting for a free slot."""
+    sampling = Sampling(12, stop_tokens=(3, 20, 21, 22, 23, 24, 25))
+    seeds = [1, 2, 3, 4, 5]
+    together = generate(model, PROMPTS, sampling, seeds)
+    assert len({len(answer.tokens) for answer in together}) > 1, "rows leave at different times"
+    alone = [generate(model, [prompt], sampling, [seed])[0] for prompt, seed in zip(PROMPTS, seeds, strict=True)]
+    backwards = generate(model, PROMPTS[::-1], sampling, seeds[::-1])[::-1]
+    waiting = generate(model, PROMPTS, sampling, seeds, slots=2)
+    for other in (alone, backwards, waiting):
+        assert [answer.tokens for answer in other] == [answer.tokens for answer in together]
+        for one, two in zip(other, together, strict=True):
+            assert one.log_probabilities == pytest.approx(two.log_probabilities, abs=1e-4)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 50)), min_size=1, max_size=9), st.integers(1, 5))
+def test_any_number_of_prompts_through_any_number_of_slots_gives_the_answers_of_each_alone(shapes, slots):
+    tiny = lively_model()
+    prompts = [[(7 * seed + place) % 55 + 5 for place in range(length)] for length, seed in shapes]
+    seeds = [seed for _, seed in shapes]
+    sampling = Sampling(5, stop_tokens=tuple(range(0, 60, 6)))
+    found = generate(tiny, prompts, sampling, seeds, slots=slots)
+    assert [answer.prompt for answer in found] == prompts
+    for prompt, seed, answer in zip(prompts, seeds, found, strict=True):
+        assert generate(tiny, [prompt], sampling, [seed])[0].tokens == answer.tokens
+
+
+def test_log_probabilities_are_those_of_the_training_path_at_the_temperature(model):
+    from headwater.rlhf.rollouts import log_probabilities_of
+
+    for temperature in (1.0, 0.7):
+        answers = generate(model, PROMPTS, Sampling(10, temperature, stop_tokens=(3, 30, 31)), [9, 8, 7, 6, 5])
+        expected = log_probabilities_of(model, answers, temperature)
+        for row, answer in zip(expected, answers, strict=True):
+            assert answer.log_probabilities == pytest.approx(row[: len(answer.tokens)].tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "prompt"),
+    [
+        (Sampling(1), [5]),
+        (Sampling(1, 0.6), [6, 7]),
+        (Sampling(1, top_k=4), [8, 9]),
+        (Sampling(1, 1.3, top_p=0.8), [10]),
+        (Sampling(1, 0.9, top_k=6, top_p=0.9), [11]),
+    ],
+    ids=["plain", "temperature", "top-k", "top-p", "all"],
+)
+def test_tokens_are_drawn_as_often_as_their_probability_says(sampling, prompt):
+    """χ² over the tokens that are expected at least 5 times, 3,000 draws; 99.99% of right samplers pass."""
+    model, draws = lively_model(factor=8.0), 3000
+    weights = next_probabilities(model, prompt, sampling.temperature)
+    ordered, order = weights.sort(descending=True)
+    kept = []
+    for place, token in enumerate(order.tolist()):
+        if sampling.top_k is not None and place >= sampling.top_k:
+            break
+        if sampling.top_p is not None and float(ordered[:place].sum()) >= sampling.top_p:
+            break
+        kept.append(token)
+    total = float(weights[kept].sum())
+    found = Counter(a.tokens[0] for a in generate(model, [prompt] * draws, sampling, list(range(draws)), slots=draws))
+    assert set(found) <= set(kept)
+    statistic, cells = 0.0, 0
+    for token in kept:
+        expected = draws * float(weights[token]) / total
+        if expected >= 5:
+            statistic += (found[token] - expected) ** 2 / expected
+            cells += 1
+    assert cells > 2
+    freedom = cells - 1
+    assert statistic < freedom + 4 * (2 * freedom) ** 0.5 + 8
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=12), st.integers(1, 12), st.floats(0.05, 1))
+def test_truncation_keeps_the_likeliest_and_at_least_one(values, top_k, top_p):
+    weights = torch.tensor(values, dtype=torch.float64)
+    kept = truncate(weights, top_k, None) > 0
+    assert int(kept.sum()) == min(top_k, len(values))
+    if not kept.all():
+        assert weights[kept].min() >= weights[~kept].max()
+    kept = truncate(weights, None, top_p) > 0
+    share = float(weights[kept].sum() / weights.sum())
+    assert kept.any()
+    assert share >= top_p - 1e-9
+    assert share - float(weights[kept].min() / weights.sum()) < top_p + 1e-9, "the smallest such set"
+
+
+def test_the_stop_token_is_the_last_one_and_nothing_comes_after_it(model):
+    stop = tuple(range(20, 40))
+    answers = generate(model, PROMPTS * 4, Sampling(15, stop_tokens=stop), list(range(20)))
+    assert any(answer.ended for answer in answers)
+    for answer in answers:
+        assert not set(answer.tokens[:-1]) & set(stop)
+        assert answer.ended == (answer.tokens[-1] in stop)
+        assert answer.ended or len(answer.tokens) == 15
+        assert len(answer.tokens) == len(answer.log_probabilities)
+
+
+def test_a_longer_limit_only_adds_tokens(model):
+    (short,), (long,) = (generate(model, [[5, 6]], Sampling(count), [4]) for count in (5, 20))
+    assert long.tokens[:5] == short.tokens
+
+
+def test_an_answer_ends_where_the_context_does(model):
+    (answer,) = generate(model, [list(range(5, 55))], Sampling(100, stop_tokens=()), [0])
+    assert len(answer.tokens) == model.config.context - 50
+    assert not answer.ended
+
+
+@pytest.mark.parametrize("prompt", [[], [5] * 64, [5] * 65])
+def test_a_prompt_that_leaves_no_room_is_refused(model, prompt):
+    with pytest.raises(UserError, match="does not fit"):
+        generate(model, [prompt], Sampling(4), [0])
+    with pytest.raises(UserError, match="does not fit"):
+        list(stream(model, prompt, Sampling(4), 0))
+
+
+def test_a_stream_is_the_answer_token_by_token(model):
+    sampling = Sampling(10, stop_tokens=(20, 21, 22, 23))
+    (answer,) = generate(model, [[5, 6]], sampling, [3])
+    assert list(stream(model, [5, 6], sampling, 3)) == answer.tokens
+
+
+def test_rows_may_be_admitted_while_others_are_decoded(model):
+    sampling = Sampling(8)
+    generator = Generator(model, 3, 32)
+    first = generator.admit([[5, 6, 7]], sampling, [1])
+    generator.step()
+    later = generator.admit([[8, 9], [10]], Sampling(3), [2, 3])
+    while generator.rows:
+        generator.step()
+    expected = generate(model, [[5, 6, 7]], sampling, [1]) + generate(model, [[8, 9], [10]], Sampling(3), [2, 3])
+    assert [answer.tokens for answer in first + later] == [answer.tokens for answer in expected]
+
+
+def test_no_prompts_give_no_answers(model):
+    assert generate(model, [], Sampling(4), []) == []
