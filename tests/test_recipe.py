@@ -131,7 +131,6 @@ def test_origins_tell_where_every_value_comes_from(tmp_path: Path) -> None:
     assert found["pretrain.model.heads"] == (4, "default")
 
 
-@pytest.mark.xfail(reason="a section given in part falls back to the defaults of its type", strict=True)
 def test_a_section_given_in_part_keeps_the_defaults_of_its_place(tmp_path: Path) -> None:
     path = write(tmp_path, SMALLEST)
     usual = load_recipe(path).ppo.policy_optimiser
@@ -140,7 +139,6 @@ def test_a_section_given_in_part_keeps_the_defaults_of_its_place(tmp_path: Path)
     )
 
 
-@pytest.mark.xfail(reason="YAML 1.1 takes a number without a point for text", strict=True)
 def test_numbers_may_be_written_without_a_point(tmp_path: Path) -> None:
     path = write(tmp_path, "run: r\ncorpus: {sources: [{samples: reviews}]}\nsft: {optimiser: {epsilon: 1e-8}}\n")
     assert load_recipe(path, ["ppo.policy_optimiser.learning_rate=2e-4"]).sft.optimiser.epsilon == 1e-8

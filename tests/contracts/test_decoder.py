@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import lively_model, tiny_model
 
 from headwater.models.block import KeyValueCache
 from headwater.training.batch import Row, collate
+from tiny import lively_model, tiny_model
 
 SHAPES = {
     "qwen3": {},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import GivenUpdates, learner, lively_model, same_weights, tiny_model, weights_of
 
 from headwater.corpus.shards import Shards, TokenisedDocument, write_shards
 from headwater.objectives.causal import CausalLM
@@ -13,6 +12,7 @@ from headwater.recipe import ScheduleSettings
 from headwater.training.batch import collate, split_by_tokens
 from headwater.training.engine import Engine
 from headwater.training.source import DocumentStream, Examples
+from tiny import GivenUpdates, learner, lively_model, same_weights, tiny_model, weights_of
 
 
 def rows(count=9, seed=0):
@@ -103,7 +103,7 @@ def test_resuming_a_pretraining_gives_the_weights_of_an_undisturbed_one(shards, 
         if engine.step == 3:
             engine.save()
     torch.manual_seed(12345)
-    model, engine = pretraining(shards, tmp_path / "parts", precision)
+    _, engine = pretraining(shards, tmp_path / "parts", precision)
     assert engine.resume()
     assert engine.step == 3
     engine.fit()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import krippendorff
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import UserError
 from headwater.feedback.agreement import halves, krippendorff_alpha, rater_ceiling
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(["interval", "ordinal", "nominal"]))
 def test_alpha_agrees_with_another_implementation(seed: int, metric: str) -> None:
     generator = np.random.default_rng(seed)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import lively_model
 
 from headwater.errors import UserError
 from headwater.models.generate import Generator, Sampling, generate, stream, truncate
+from tiny import lively_model
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [15, 16], [17, 18, 19]]
 
@@ -50,7 +50,7 @@ def test_an_answer_does_not_depend_on_the_rows_beside_it(model):
             assert one.log_probabilities == pytest.approx(two.log_probabilities, abs=1e-4)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 50)), min_size=1, max_size=9), st.integers(1, 5))
 def test_any_number_of_prompts_through_any_number_of_slots_gives_the_answers_of_each_alone(shapes, slots):
     tiny = lively_model()

@@ -9,10 +9,10 @@ import random
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import lively_model, same_weights, tiny_model, weights_of
 
 from headwater.errors import UserError
 from headwater.models.layout import load_model, save_model
+from tiny import lively_model, same_weights, tiny_model, weights_of
 
 KINDS = ("language-model", "reward", "critic")
 CLASSES = {
@@ -52,11 +52,11 @@ def test_transformers_computes_the_same(kind, changes, tmp_path):
         model.backbone.embedding.weight.mul_(20)
     save_model(model, tmp_path, pad=0, eos=4)
     theirs = getattr(transformers, CLASSES[kind]).from_pretrained(tmp_path, dtype=torch.float32).eval()
-    ids = torch.randint(5, 60, (2, 20), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(5, 60, (8, 20), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         logits = theirs(input_ids=ids).logits
         if kind == "reward":
-            found = model.scores(ids, torch.tensor([20, 20]))[:, None]
+            found = model.scores(ids, torch.full((8,), 20))[:, None]
         else:
             found = model(ids) if kind == "language-model" else model(ids)[..., None]
     assert found.shape == logits.shape
@@ -152,6 +152,7 @@ def test_missing_files_are_named(tmp_path, folder):
         {"architectures": ["Evil"]},
         {"architectures": None},
         {"architectures": 5},
+        {"architectures": [["x"]]},
         {"hidden_act": "gelu"},
         {"attention_bias": True},
         {"rope_parameters": {"rope_type": "yarn"}},

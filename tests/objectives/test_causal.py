@@ -57,7 +57,7 @@ def test_the_loss_is_that_of_the_learnt_tokens_alone():
     assert found == pytest.approx(-float((logits[1, 8] + logits[2, 9]).detach()), rel=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(4, 24), st.integers(3, 30))
 def test_packing_gives_every_token_the_same_target_once(seed, width, count):
     """Between pieces of a cut document the token before the cut still learns the one after it."""

@@ -118,7 +118,7 @@ def test_ppo_with_a_larger_beta_stays_nearer_to_the_reference():
 def test_before_the_first_update_the_ratio_is_1_and_the_kl_0():
     lines = []
     given = settings(steps=1, critic_warmup=0, epochs=1, minibatches=1)
-    _, _, engine = start(given, after_step=lambda step, metrics: lines.append(dict(metrics)) or {})
+    _, _, engine = start(given, after_step=lambda _, metrics: lines.append(dict(metrics)) or {})
     episodes = []
     collect = engine.source.collect
     engine.source.collect = lambda: episodes.append(collect()) or episodes[-1]

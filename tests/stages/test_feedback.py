@@ -30,7 +30,7 @@ def write_reviews(folder: Path, n: int) -> None:
             centre = int(generator.integers(-3, 4))
             review = {
                 "id": f"film-{i}", "text": f"Line {i}.", "source": "film-reviews" if i % 3 else "shop-reviews",
-                "share": ("train", "train", "judge", "prompt")[i % 4],
+                "share": ("train", "train", "judge", "prompt", "select")[i % 5],
                 "ratings": [centre + int(noise) for noise in generator.integers(-1, 2, size=15)],
             }  # fmt: skip
             lines.write(json.dumps(review) + "\n")
@@ -50,7 +50,7 @@ def test_the_store_and_its_metrics(tmp_path: Path) -> None:
     with Store(stage.folder / "feedback.db", read_only=True) as store:
         assert store.problems() == []
         counts = store.counts()
-        assert (counts["judgement"], counts["response"], counts["derived_ranking"]) == (3000, 200, metrics["rankings"])
+        assert (counts["judgement"], counts["response"], counts["derived_ranking"]) == (3000, 200, sum(metrics["rankings_by_share"].values()))
         rankings = list(store.rankings("train"))
         assert len(rankings) == metrics["rankings"] > 0
         told = {ranking.conversation[0]["content"] for ranking in rankings}

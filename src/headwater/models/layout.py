@@ -94,12 +94,10 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
     Raises UserError where a file is missing or damaged, the family is unknown, or the weights do not fit exactly.
     """
     config = read_config(folder)
-    names = config.get("architectures") or [None]
+    names = config.get("architectures")
     kinds = {architecture: kind for (_, kind), architecture in ARCHITECTURES.items()}
-    if names[0] not in kinds:
-        raise UserError(
-            f"{folder / 'config.json'} names the architecture {names[0]!r}: only {', '.join(kinds)} are known."
-        )
+    if not isinstance(names, list) or len(names) != 1 or str(names[0]) not in kinds:
+        raise UserError(f"{folder / 'config.json'} names the architecture {names!r}: only {', '.join(kinds)} are known.")
     model = Model(DecoderConfig.from_hugging_face(config, str(folder / "config.json")), kinds[names[0]])
     _load_weights(model, folder / "model.safetensors")
     return model, config

@@ -174,7 +174,8 @@ class Engine:
                     break
                 metrics = self.train_step(batches)
                 bar.advance(self._permille() - bar.done, note=_note(metrics))
-                due = self.checkpoint_every and self.step - self.saved >= self.checkpoint_every
+                # Not amid bad updates: there would be nothing to go back to.
+                due = 0 < self.checkpoint_every <= self.step - self.saved and not self.bad_updates
                 if self.source.at_boundary() and (due or stop.asked):
                     self.save()
                 if stop.asked and (self.source.at_boundary() or stop.out_of_patience):

@@ -20,5 +20,5 @@ def rate(settings: ScheduleSettings, progress: float) -> float:
     if settings.name == "cosine":
         return settings.final + (1 - settings.final) * (1 + math.cos(math.pi * rest)) / 2
     if settings.name == "wsd":
-        rest = max(0.0, (progress - (1 - settings.decay)) / settings.decay) if settings.decay else 0.0
+        rest = min(1.0, max(0.0, (progress - (1 - settings.decay)) / settings.decay)) if settings.decay else 0.0
     return settings.final + (1 - settings.final) * (1 - rest)

@@ -1,0 +1,123 @@
+"""Muon against torch's own and against the singular value decomposition; who moves which parameter; the rates."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from headwater.recipe import OptimiserSettings, ScheduleSettings
+from headwater.training.optimisers import Muon, build, orthogonalise, role
+from headwater.training.schedule import rate
+from tiny import lively_model, tiny_model
+
+SHAPES = [(24, 24), (16, 40), (40, 16)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_orthogonalising_keeps_the_singular_vectors_and_brings_the_values_near_1(shape):
+    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonalise(matrices, torch.float32)
+    for matrix, result in zip(matrices, found, strict=True):
+        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+        inner = left.T @ result @ right.T
+        diagonal = inner.diagonal()
+        # A singular value near nothing takes more rounds than the five to come up.
+        assert torch.all((diagonal > 0.1) & (diagonal < 1.3)) and diagonal.median() > 0.65
+        assert float((inner - diagonal.diag()).abs().max()) < 1e-3, "same singular vectors"
+        # The nearest orthogonal matrix points the same way.
+        cosine = (result * (left @ right)).sum() / result.norm() / (left @ right).norm()
+        assert float(cosine) > 0.97
+
+
+def test_orthogonalising_does_not_depend_on_scale_and_stands_zero():
+    matrix = torch.randn(1, 8, 8)
+    torch.testing.assert_close(
+        orthogonalise(matrix, torch.float32), orthogonalise(matrix * 1e4, torch.float32), atol=1e-3, rtol=1e-3
+    )
+    assert torch.isfinite(orthogonalise(torch.zeros(1, 4, 6), torch.float32)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_muon_moves_as_torch_s_muon_does(dtype):
+    """torch computes in bf16; several steps, so that the momentum counts."""
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in [*SHAPES, (16, 40)]]
+    ours, theirs = ([torch.nn.Parameter(tensor.clone()) for tensor in start] for _ in range(2))
+    optimisers = [
+        Muon(ours, 0.02, weight_decay=0.1, dtype=dtype),
+        torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95, nesterov=True, adjust_lr_fn="original"),
+    ]
+    for _ in range(4):
+        for one, two in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            two.grad = one.grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    for one, two, before in zip(ours, theirs, start, strict=True):
+        moved, expected = (one - before).detach().flatten(), (two - before).detach().flatten()
+        assert float(torch.cosine_similarity(moved, expected, dim=0)) > 0.999
+        assert float(moved.norm() / expected.norm()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["language-model", "reward", "critic"])
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_each_parameter_belongs_to_exactly_one_optimiser(kind, name, tied):
+    model = tiny_model(kind, tied_embeddings=tied)
+    masters = dict(model.named_parameters())
+    optimisers = build(model, masters, OptimiserSettings(name=name, weight_decay=0.1), torch.float32)
+    moved = [id(p) for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
+    assert sorted(moved) == sorted(id(parameter) for parameter in masters.values())
+    assert all(group["peak"] == group["lr"] for optimiser in optimisers for group in optimiser.param_groups)
+
+
+def test_roles():
+    muon, adamw = OptimiserSettings(name="muon"), OptimiserSettings()
+    matrix, vector = torch.zeros(4, 4), torch.zeros(4)
+    block = "backbone.blocks.0.attention.query.weight"
+    assert role(block, matrix, muon) == "muon"
+    assert role(block, matrix, adamw) == "decayed"
+    assert role("backbone.embedding.weight", matrix, muon) == "plain"
+    assert role("heads.reward.score.weight", matrix, muon) == "plain"
+    assert role("backbone.blocks.0.attention_norm.weight", vector, muon) == "plain"
+
+
+def test_weight_decay_shrinks_matrices_and_leaves_gains_and_embeddings():
+    model = lively_model()
+    masters = dict(model.named_parameters())
+    before = {name: parameter.detach().clone() for name, parameter in masters.items()}
+    for parameter in masters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    for optimiser in build(model, masters, OptimiserSettings(weight_decay=0.5, learning_rate=0.1), torch.float32):
+        optimiser.step()
+    for name, parameter in masters.items():
+        decayed = ".blocks." in name and parameter.dim() == 2
+        factor = 0.95 if decayed else 1.0
+        torch.testing.assert_close(parameter.detach(), before[name] * factor)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"name": "constant"}, [1, 1, 1, 1, 1]),
+        ({"name": "linear"}, [1, 0.75, 0.5, 0.25, 0]),
+        ({"name": "linear", "final": 0.2}, [1, 0.8, 0.6, 0.4, 0.2]),
+        ({"name": "cosine"}, [1, 0.853553, 0.5, 0.146447, 0]),
+        ({"name": "cosine", "final": 0.1}, [1, 0.868198, 0.55, 0.231802, 0.1]),
+        ({"name": "wsd", "decay": 0.5}, [1, 1, 1, 0.5, 0]),
+        ({"name": "wsd", "decay": 0.0}, [1, 1, 1, 1, 1]),
+        ({"name": "linear", "warmup": 0.5}, [0, 0.5, 1, 0.5, 0]),
+        ({"name": "wsd", "warmup": 0.25, "decay": 0.25}, [0, 1, 1, 1, 0]),
+    ],
+    ids=str,
+)
+def test_the_rate_at_quarters_of_the_work(settings, expected):
+    found = [rate(ScheduleSettings(**settings), quarter / 4) for quarter in range(5)]
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "wsd"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 1.0])
+def test_a_rate_never_leaves_0_to_1(name, warmup):
+    settings = ScheduleSettings(name=name, warmup=warmup, decay=0.3)
+    assert all(0 <= rate(settings, step / 100) <= 1 for step in range(101))
