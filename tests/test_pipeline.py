@@ -241,9 +241,7 @@ def test_one_stage_needs_its_parents(tmp_path: Path, fakes: Fakes) -> None:
         with pytest.raises(UserError, match=r"corpus/model/weights is damaged"):
             pipeline.run_one(make_recipe(), run, "tokenizer")
         with pytest.raises(UserError, match=r"stage `samples` has `corpus.sources.0.repeat` = 1, this recipe 2"):
-            pipeline.run_one(
-                make_recipe(corpus={"sources": [{"samples": "reviews", "repeat": 2}]}), run, "tokenizer"
-            )
+            pipeline.run_one(make_recipe(corpus={"sources": [{"samples": "reviews", "repeat": 2}]}), run, "tokenizer")
 
 
 def test_reuse_takes_what_is_the_same_and_makes_the_rest(

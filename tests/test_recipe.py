@@ -209,9 +209,7 @@ def test_any_content_gives_a_recipe_or_one_sentence(data: dict[str, Any]) -> Non
 
 
 @given(text=st.text(max_size=60) | st.binary(max_size=60))
-def test_any_file_gives_a_recipe_or_one_sentence(
-    tmp_path_factory: pytest.TempPathFactory, text: str | bytes
-) -> None:
+def test_any_file_gives_a_recipe_or_one_sentence(tmp_path_factory: pytest.TempPathFactory, text: str | bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     with pytest.raises(UserError):

@@ -63,7 +63,10 @@ def test_the_table_shows_every_seed_what_it_missed_and_the_spread():
     assert "**0.600 [0.600, 0.950]**" in rows[3]
     assert "missed: lexicon" in rows[3]
     assert rlhf_seeds.spread(list(lines.values()))["kl"] == {
-        "least": 8.0, "mean": 9.0, "largest": 10.0, "deviation": pytest.approx(2**0.5)
+        "least": 8.0,
+        "mean": 9.0,
+        "largest": 10.0,
+        "deviation": pytest.approx(2**0.5),
     }
 
 

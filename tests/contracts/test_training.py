@@ -56,7 +56,9 @@ def test_rankings_accumulate_exactly_too():
     groups += [objective.prepare([[11, 5], [6]], [1, 0], 9)]
     found = [
         gradients(
-            Rankings(groups, seed=0, epochs=1, groups_per_update=4, budget=budget).take(), objective, tiny_model("reward")
+            Rankings(groups, seed=0, epochs=1, groups_per_update=4, budget=budget).take(),
+            objective,
+            tiny_model("reward"),
         )
         for budget in (1, 1000)
     ]
@@ -71,7 +73,9 @@ def shards(tmp_path_factory):
     documents = []
     for _ in range(20):
         size = int(torch.randint(3, 40, (), generator=generator))
-        documents.append(TokenisedDocument([*torch.randint(5, 60, (size,), generator=generator).tolist(), 1], size, "x"))
+        documents.append(
+            TokenisedDocument([*torch.randint(5, 60, (size,), generator=generator).tolist(), 1], size, "x")
+        )
     write_shards(folder, documents, 60)
     return folder
 
@@ -92,7 +96,7 @@ def pretraining(shards, folder, precision="fp32", steps=8):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_resuming_a_pretraining_gives_the_weights_of_an_undisturbed_one(shards, tmp_path, precision):
-    model, engine = pretraining(shards, tmp_path / "whole", precision)
+    _model, engine = pretraining(shards, tmp_path / "whole", precision)
     engine.fit()
     expected = weights_of(engine.learners["model"].release())
 

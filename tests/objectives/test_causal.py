@@ -23,7 +23,9 @@ def documents(count, seed=0, low=2, high=12):
 
 
 spans_of_a_dialogue = st.lists(
-    st.builds(Span, st.lists(st.integers(0, 59), min_size=0, max_size=5).map(tuple), st.booleans()), min_size=1, max_size=6
+    st.builds(Span, st.lists(st.integers(0, 59), min_size=0, max_size=5).map(tuple), st.booleans()),
+    min_size=1,
+    max_size=6,
 ).filter(lambda spans: sum(len(span.tokens) for span in spans) > 1)
 
 
@@ -142,7 +144,9 @@ def test_the_fused_cross_entropy_is_torch_s_with_its_gradients(vocabulary, monke
             loss = head.loss(states, targets)
         else:
             logits = states @ head.weight.T
-            loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+            loss = functional.cross_entropy(
+                logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+            )
         (loss * 0.37).backward()  # the engine scales the sum
         found.append((loss.detach(), states.grad, head.weight.grad.clone()))
     for fused, plain in zip(*found, strict=True):

@@ -149,7 +149,9 @@ def test_a_ranking_counts_once_however_many_pairs_it_has(ties):
 
 def test_accuracy_leaves_ties_out():
     objective = Preference()
-    (batch,) = Rankings([objective.prepare(sentences(4, 1), [0, 1, 1, 2], 0)], seed=0, epochs=1, groups_per_update=1).take()
+    (batch,) = Rankings(
+        [objective.prepare(sentences(4, 1), [0, 1, 1, 2], 0)], seed=0, epochs=1, groups_per_update=1
+    ).take()
     assert objective.counts(batch)["accuracy"] == 5
     terms = objective.loss({"reward": tiny_model("reward", vocabulary=16)}, batch)
     assert terms["accuracy"].weight == 0

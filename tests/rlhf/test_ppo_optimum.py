@@ -83,8 +83,10 @@ def start(given, folder=None, scorer=score, checkpoint_every=0, seed=3, after_st
     critic = tiny_model("critic", seed=seed, vocabulary=VOCABULARY)
     source = Rollouts(policy, critic, reference, scorer, [PROMPT], given, stop_tokens=STOP, seed=5)
     engine = Engine(
-        {"policy": learner(policy, learning_rate=3e-3, epsilon=1e-5, schedule=given.schedule),
-         "critic": learner(critic, learning_rate=3e-3, epsilon=1e-5, schedule=given.schedule)},
+        {
+            "policy": learner(policy, learning_rate=3e-3, epsilon=1e-5, schedule=given.schedule),
+            "critic": learner(critic, learning_rate=3e-3, epsilon=1e-5, schedule=given.schedule),
+        },
         source,
         Policy(given),
         folder=folder,

@@ -50,7 +50,11 @@ def test_the_store_and_its_metrics(tmp_path: Path) -> None:
     with Store(stage.folder / "feedback.db", read_only=True) as store:
         assert store.problems() == []
         counts = store.counts()
-        assert (counts["judgement"], counts["response"], counts["derived_ranking"]) == (3000, 200, sum(metrics["rankings_by_share"].values()))
+        assert (counts["judgement"], counts["response"], counts["derived_ranking"]) == (
+            3000,
+            200,
+            sum(metrics["rankings_by_share"].values()),
+        )
         rankings = list(store.rankings("train"))
         assert len(rankings) == metrics["rankings"] > 0
         told = {ranking.conversation[0]["content"] for ranking in rankings}

@@ -16,7 +16,9 @@ def state(mark):
     return {
         "step": mark,
         "learners": {"policy": {"masters": {"a.weight": torch.full((4, 3), float(mark))}}},
-        "optimisers": [{"state": {0: {"step": torch.tensor(3.0)}, 7: {"buffer": torch.arange(5)}}, "betas": (0.9, 0.95)}],
+        "optimisers": [
+            {"state": {0: {"step": torch.tensor(3.0)}, 7: {"buffer": torch.arange(5)}}, "betas": (0.9, 0.95)}
+        ],
         "score": float("-inf"),
         "rate": 0.1 + 0.2,
         "none": None,

@@ -97,7 +97,9 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
     names = config.get("architectures")
     kinds = {architecture: kind for (_, kind), architecture in ARCHITECTURES.items()}
     if not isinstance(names, list) or len(names) != 1 or str(names[0]) not in kinds:
-        raise UserError(f"{folder / 'config.json'} names the architecture {names!r}: only {', '.join(kinds)} are known.")
+        raise UserError(
+            f"{folder / 'config.json'} names the architecture {names!r}: only {', '.join(kinds)} are known."
+        )
     model = Model(DecoderConfig.from_hugging_face(config, str(folder / "config.json")), kinds[names[0]])
     _load_weights(model, folder / "model.safetensors")
     return model, config

@@ -84,7 +84,9 @@ def gate(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any]:
     train, heldout = read_lines(path, "train"), read_lines(path, "prompt")
     texts, means = [line.text for line in train], [line.mean for line in train]
     scores = {
-        "reward": raw_scores(model, [whole(instructions[line.source], line.text, tokenizer) for line in heldout]).numpy(),
+        "reward": raw_scores(
+            model, [whole(instructions[line.source], line.text, tokenizer) for line in heldout]
+        ).numpy(),
         "bag_of_words": BagOfWords().fit(texts, means).score([line.text for line in heldout]),
         "length": Length().fit(texts, means).score([line.text for line in heldout]),
     }
