@@ -210,8 +210,8 @@ class PpoSettings(StageSettings):
     max_new_tokens: Count = Field(48, description="Longest answer, in tokens.")
     temperature: Positive = Field(1.0, description="Applied alike in rollout, reference and update.")
     missing_stop_reward: float = Field(-1.0, description="Replaces the score of an answer without stop token.")
-    length_penalty: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Taken off the score per |log(answer length / mean SFT length)|; 0: none."
+    length_control: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="How fast a bonus per token is steered so that answers stay as long as SFT's; 0: none."
     )
     gamma: Fraction = 1.0
     lam: Fraction = 0.95
@@ -223,6 +223,7 @@ class PpoSettings(StageSettings):
     beta: Positive = Field(0.1, description="Initial weight of the KL penalty, per nat.")
     adaptive: bool = Field(True, description="Steer β towards `target_kl`; otherwise it is fixed.")
     target_kl: Positive = Field(6.0, description="Nats, summed over an answer.")
+    target_ramp: Fraction = Field(0.0, description="Share of the iterations over which the target rises from 0.")
     horizon: Count | None = Field(None, description="Episodes; absent: a tenth of the stage's episodes.")
     update_kl_limit: Positive = Field(0.1, description="Mean ½(Δ log π)² past which an iteration's epochs end early.")
     critic_warmup: Annotated[int, Field(ge=0)] = Field(2, description="First iterations that train the critic alone.")

@@ -11,6 +11,7 @@ import torch
 
 from headwater.rlhf.algorithm import (
     KLController,
+    LengthController,
     clipped_policy_loss,
     clipped_value_loss,
     explained_variance,
@@ -179,6 +180,24 @@ def test_the_controller_moves_beta_as_published():
     before = controller.beta
     controller.update(-3.0, 64)
     assert controller.beta == pytest.approx(before * (1 - 0.2 * 64 / 1000))
+
+
+def test_a_ramp_holds_the_kl_against_a_part_of_the_target():
+    controller = KLController(0.1, target=6.0, horizon=1000)
+    controller.update(3.0, 64, ramp=0.5)
+    assert controller.beta == 0.1
+    controller.update(1.0, 64, ramp=0.01)
+    assert controller.beta > 0.1
+
+
+def test_the_length_controller_holds_a_mean_length_that_rewards_pull_away():
+    """A simulated plant: each unit of weight lengthens answers by a third, and something pulls them to half."""
+    controller, mean = LengthController(typical=30.0, rate=1.0), 30.0
+    for _ in range(40):
+        mean += 0.3 * (30.0 * (0.5 + controller.weight / 3) - mean)
+        controller.update(mean)
+    assert mean == pytest.approx(30.0, rel=0.05)
+    assert controller.bonus(torch.tensor([30.0, 60.0])).tolist() == pytest.approx([0.0, controller.weight])
 
 
 def test_a_fixed_beta_stays_and_a_resumed_controller_goes_on():

@@ -91,10 +91,20 @@ def test_an_answer_without_stop_token_gets_the_penalty_instead_of_its_score():
     assert scores.tolist() == [3.0, -2.5]
 
 
-def test_the_length_penalty_is_0_at_the_typical_length_and_grows_both_ways():
-    source = rollouts(scorer=lambda dialogues: torch.zeros(len(dialogues)), length_penalty=1.0)
-    answers = [Answer([1], [3] * count, ended=True) for count in (4, 2, 8)]
-    assert source.score(answers).tolist() == pytest.approx([0, -0.6931, -0.6931], abs=1e-3)
+def test_only_answers_that_ended_are_paid_for_their_length():
+    source = rollouts(scorer=lambda dialogues: torch.zeros(len(dialogues)), length_control=1.0, missing_stop_reward=0.0)
+    source.iteration, source.length.weight = 1, 2.0
+    episodes = source.collect()
+    paid = {}
+    for updates in source._updates(episodes):
+        for batch in updates:
+            for index, places in zip(batch.per_row["episode"].tolist(), batch.per_token["mask"].bool(), strict=True):
+                row = batch.per_row["episode"].tolist().index(index)
+                paid[index] = float(batch.per_token["returns"][row][places][-1])
+    for index, answer in enumerate(episodes.answers):
+        last = -0.1 * float((episodes.log_probabilities - episodes.reference)[index, len(answer.tokens) - 1])
+        bonus = 2.0 * (len(answer.tokens) / 4.0 - 1) if answer.ended else 0.0
+        assert paid[index] == pytest.approx(last + bonus, abs=1e-4)
 
 
 def test_a_score_that_is_no_number_is_refused():

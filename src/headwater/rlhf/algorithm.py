@@ -79,10 +79,13 @@ class KLController:
     def __init__(self, beta: float, target: float, horizon: float, adaptive: bool = True) -> None:
         self.beta, self.target, self.horizon, self.adaptive = beta, target, horizon, adaptive
 
-    def update(self, kl: float, episodes: int) -> None:
-        """Hears the mean KL of an iteration of `episodes` episodes."""
+    def update(self, kl: float, episodes: int, ramp: float = 1.0) -> None:
+        """Hears the mean KL of an iteration of `episodes` episodes; `ramp` is the share of the target that holds by now.
+
+        A policy starts at KL 0: held against the whole target from the start, β would fall long before it is reached.
+        """
         if self.adaptive:
-            error = min(max(kl / self.target - 1, -0.2), 0.2)
+            error = min(max(kl / (self.target * ramp) - 1, -0.2), 0.2)
             self.beta *= 1 + error * episodes / self.horizon
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,3 +93,28 @@ class KLController:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.beta = state["beta"]
+
+
+class LengthController:
+    """Holds the mean length of the answers: a Lagrange multiplier, moved by dual ascent.
+
+    The score of an answer gets weight·(length / typical − 1); weight ← weight + rate·clip(1 − mean / typical, ±0.2).
+    At a fixed weight every token is worth the same, so single answers stay as different in length as they were.
+    """
+
+    def __init__(self, typical: float, rate: float) -> None:
+        self.typical, self.rate, self.weight = typical, rate, 0.0
+
+    def bonus(self, lengths: Tensor) -> Tensor:
+        """What an answer of each length gets (or loses), [answers]."""
+        return self.weight * (lengths / self.typical - 1)
+
+    def update(self, mean: float) -> None:
+        """Hears the mean length of an iteration, in tokens."""
+        self.weight += self.rate * min(max(1 - mean / self.typical, -0.2), 0.2)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weight": self.weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.weight = state["weight"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from headwater.objectives.policy import response_log_probabilities
 from headwater.recipe import PpoSettings
 from headwater.rlhf.algorithm import (
     KLController,
+    LengthController,
     explained_variance,
     generalised_advantages,
     kl_penalised_rewards,
@@ -92,11 +92,17 @@ def response_mask(answers: Sequence[Answer]) -> Tensor:
     return (torch.arange(int(lengths.max())) < lengths[:, None]).float()
 
 
+def ended(answers: Sequence[Answer]) -> Tensor:
+    """Whether each answer has its stop token: [answers]."""
+    return torch.tensor([answer.ended for answer in answers])
+
+
 class Rollouts:
     """Episodes of the policy, as a source for the engine.
 
     An iteration: prompts → answers → scores → per-token rewards → advantages → `epochs` × `minibatches` updates, each
     pass over a fresh permutation. Prompts, sampling and permutations are functions of seed and iteration.
+    typical_length: response tokens of an SFT answer, which `length_control` holds; without it, of no matter.
     """
 
     def __init__(
@@ -110,17 +116,17 @@ class Rollouts:
         *,
         stop_tokens: tuple[int, ...],
         seed: int,
-        typical_length: float | None = None,
+        typical_length: float = 1.0,
         budget: int = 768,
         precision: str = "fp32",
     ) -> None:
         self.policy, self.critic, self.reference, self.scorer = policy, critic, reference, scorer
         self.prompts, self.settings, self.seed, self.budget = prompts, settings, seed, budget
         self.sampling = Sampling(settings.max_new_tokens, settings.temperature, stop_tokens=stop_tokens)
-        self.typical_length = typical_length
         self.tolerance = SAMPLER_TOLERANCE[precision]
         horizon = settings.horizon or max(1, settings.steps * settings.episodes // 10)
         self.controller = KLController(settings.beta, settings.target_kl, horizon, settings.adaptive)
+        self.length = LengthController(typical_length, settings.length_control)
         self.iteration = 0
         self.pending: list[list[Batch]] = []
         self.measured: dict[str, float] = {}
@@ -158,25 +164,23 @@ class Rollouts:
         scores = self.scorer([answer.prompt + answer.tokens for answer in answers]).clone()
         if not bool(torch.isfinite(scores).all()):
             raise UserError("The reward gave a score that is not a finite number: check the reward model or endpoint.")
-        if self.settings.length_penalty and self.typical_length:
-            for index, answer in enumerate(answers):
-                off = abs(math.log(len(answer.tokens) / self.typical_length))
-                scores[index] -= self.settings.length_penalty * off
-        missing = torch.tensor([not answer.ended for answer in answers])
-        return torch.where(missing, torch.tensor(self.settings.missing_stop_reward), scores)
+        return torch.where(ended(answers), scores, torch.tensor(self.settings.missing_stop_reward))
 
     def _updates(self, episodes: Episodes) -> list[list[Batch]]:
         """Advantages and returns, then the updates of all epochs."""
         settings, mask = self.settings, episodes.mask
+        # An answer without stop token gets no bonus: it would be paid for not ending.
+        scores = episodes.scores + self.length.bonus(episodes.lengths) * ended(episodes.answers)
         rewards = kl_penalised_rewards(
-            episodes.scores, episodes.log_probabilities, episodes.reference, mask, self.controller.beta
+            scores, episodes.log_probabilities, episodes.reference, mask, self.controller.beta
         )
         if settings.whiten_rewards:
             rewards = whiten(rewards, mask, keep_mean=True)
         advantages = generalised_advantages(rewards, episodes.values, mask, settings.gamma, settings.lam)
         returns = advantages + episodes.values * mask
         self._measure(episodes, rewards, returns)
-        self.controller.update(float(episodes.kl.mean()), len(episodes.answers))
+        self.controller.update(float(episodes.kl.mean()), len(episodes.answers), self._target_ramp())
+        self.length.update(float(episodes.lengths.mean()))
         rows = self._rows(episodes, whiten(advantages, mask), returns)
         updates = []
         for epoch in range(settings.epochs):
@@ -186,6 +190,11 @@ class Rollouts:
                 if chosen:
                     updates.append(split_by_tokens(chosen, self.budget))
         return updates
+
+    def _target_ramp(self) -> float:
+        """Share of the target KL that holds in this iteration."""
+        length = self.settings.target_ramp * self.settings.steps
+        return min(1.0, self.iteration / length) if length else 1.0
 
     def _rows(self, episodes: Episodes, advantages: Tensor, returns: Tensor) -> list[Row]:
         critic_only = int(self.iteration <= self.settings.critic_warmup)
@@ -211,8 +220,9 @@ class Rollouts:
             "reward_total": float(rewards.sum(dim=1).mean()),
             "kl": float(episodes.kl.mean()),
             "beta": self.controller.beta,
+            "length_weight": self.length.weight,
             "length": float(episodes.lengths.mean()),
-            "ended": sum(answer.ended for answer in episodes.answers) / len(episodes.answers),
+            "ended": float(ended(episodes.answers).float().mean()),
             "value_explained_variance": explained_variance(episodes.values, returns, episodes.mask),
         }
 
@@ -264,8 +274,13 @@ class Rollouts:
             self.measured |= {name: sum(all_) / len(all_) for name, all_ in self._update_metrics.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"iteration": self.iteration, "controller": self.controller.state_dict()}
+        return {
+            "iteration": self.iteration,
+            "controller": self.controller.state_dict(),
+            "length": self.length.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.iteration, self.pending = state["iteration"], []
         self.controller.load_state_dict(state["controller"])
+        self.length.load_state_dict(state["length"])
