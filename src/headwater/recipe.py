@@ -153,6 +153,7 @@ class ModelSettings(Settings):
     context: Count = 256
     qk_norm: bool = True
     rope_base: Positive = 10_000.0
+    tied_embeddings: bool = Field(True, description="Input and output share one matrix; apart they learn faster.")
 
 
 class PretrainSettings(StageSettings):

@@ -64,6 +64,7 @@ class DecoderConfig:
             context=settings.context,
             qk_norm=settings.qk_norm,
             rope_base=settings.rope_base,
+            tied_embeddings=settings.tied_embeddings,
         )
 
     def to_hugging_face(self) -> dict[str, Any]:

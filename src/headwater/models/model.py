@@ -56,7 +56,8 @@ class Model(nn.Module):
         if self.kind != "language-model":
             self.scalar.initialise(generator)
         elif not self.config.tied_embeddings:
-            nn.init.normal_(self.language_model.weight, std=self.config.d_model**-0.5, generator=generator)
+            # Nearly uniform first predictions: the readout of μP (Yang et al., 2022).
+            nn.init.normal_(self.language_model.weight, std=1 / self.config.d_model, generator=generator)
         return self
 
     def with_head(self, kind: Kind, seed: int) -> Model:
