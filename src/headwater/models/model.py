@@ -74,5 +74,9 @@ class Model(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def training_flops_per_token(self, time: int) -> float:
-        """Floating-point operations of forward and backward per token: 6·N + 6·layers·d_model·time (causal half)."""
-        return 6.0 * self.parameter_count() + 6.0 * self.config.layers * self.config.d_model * time
+        """Floating-point operations of forward and backward per token: 6·N + 6·layers·d_model·time (causal half).
+
+        N without an embedding that is only looked up.
+        """
+        lookup = 0 if self.config.tied_embeddings else self.backbone.embedding.weight.numel()
+        return 6.0 * (self.parameter_count() - lookup) + 6.0 * self.config.layers * self.config.d_model * time
