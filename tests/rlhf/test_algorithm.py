@@ -184,10 +184,12 @@ def test_the_controller_moves_beta_as_published():
 
 def test_a_ramp_holds_the_kl_against_a_part_of_the_target():
     controller = KLController(0.1, target=6.0, horizon=1000)
-    controller.update(3.0, 64, ramp=0.5)
-    assert controller.beta == 0.1
-    controller.update(1.0, 64, ramp=0.01)
+    controller.update(2.0, 64, ramp=0.5)
+    assert controller.beta == 0.1, "below the ramp is no fault"
+    controller.update(4.0, 64, ramp=0.5)
     assert controller.beta > 0.1
+    controller.update(4.0, 64)
+    assert controller.beta < 0.1 * (1 + 0.2 * 64 / 1000)
 
 
 def test_the_length_controller_holds_a_mean_length_that_rewards_pull_away():

@@ -82,10 +82,11 @@ class KLController:
     def update(self, kl: float, episodes: int, ramp: float = 1.0) -> None:
         """Hears the mean KL of an iteration of `episodes` episodes; `ramp` is the share of the target that holds by now.
 
-        A policy starts at KL 0: held against the whole target from the start, β would fall long before it is reached.
+        A policy starts at KL 0: held against the whole target from the start, β would fall long before it is reached. So β
+        is only raised until the ramp is over.
         """
         if self.adaptive:
-            error = min(max(kl / (self.target * ramp) - 1, -0.2), 0.2)
+            error = min(max(kl / (self.target * ramp) - 1, -0.2 if ramp == 1 else 0.0), 0.2)
             self.beta *= 1 + error * episodes / self.horizon
 
     def state_dict(self) -> dict[str, Any]:
