@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import statistics
 import sys
 import time
@@ -35,11 +34,6 @@ def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: i
 def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The median of each way."""
     return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def cores() -> int:
-    """Cores that this process may use: fewer than the machine's under `taskset`."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def show(text: str) -> None:

@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 
+from headwater.cores import usable_cores
 from headwater.models.config import DecoderConfig
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
@@ -41,7 +42,7 @@ from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.training.engine import Engine, Learner
 from headwater.training.precision import choose_precision
-from measuring import cores, medians, show, take_turns, write_json
+from measuring import medians, show, take_turns, write_json
 
 PAD, EOS = 0, 1
 LEARNING_RATE = 1e-7
@@ -200,7 +201,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minibatches", type=int, default=4, help="updates per epoch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of headwater")
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     given = parser.parse_args()
     given.heads = given.heads or max(1, given.width // 64)

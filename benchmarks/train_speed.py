@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 
+from headwater.cores import usable_cores
 from headwater.models.config import DecoderConfig
 from headwater.models.layout import save_model
 from headwater.models.model import Model
@@ -38,7 +39,7 @@ from headwater.stages.pretrain import ROWS_PER_BATCH
 from headwater.training.batch import Batch
 from headwater.training.engine import Engine, Learner
 from headwater.training.precision import choose_precision, measure_matrix_products
-from measuring import cores, medians, show, take_turns, write_json
+from measuring import medians, show, take_turns, write_json
 
 PEAK_SIZE = 2048
 """Rows and columns of the matrices whose product is taken for the peak: larger ones are not faster here."""
@@ -143,7 +144,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer-rows", type=int, help="rows of transformers' micro-batches; default: all at once")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of headwater")
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     given = parser.parse_args()
     given.width = given.width or (256 if given.small else 384)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.errors import UserError
 from headwater.models.generate import Sampling, stream
 from headwater.models.layout import load_model
 from headwater.models.model import Model
@@ -21,6 +22,8 @@ def chat(
 ) -> None:
     """Answers `prompt` once, or holds a conversation until an empty line or end of input. The answer streams."""
     model, _ = load_model(model_folder)
+    if model.kind != "language-model":
+        raise UserError(f"{model_folder} is a {model.kind} model, which gives scores: name a stage whose model writes.")
     tokenizer = Tokenizer.load(model_folder)
     sampling = Sampling(
         max_new_tokens, 0.0 if greedy else temperature, stop_tokens=(tokenizer.end_of_turn, tokenizer.end_of_text)

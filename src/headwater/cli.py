@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from headwater.cores import keep_threads_on_their_cores
 from headwater.errors import Interrupted, UserError
 from headwater.steps import STEPS, step_of
 
@@ -41,16 +42,6 @@ def main() -> None:
     arguments = sys.argv[1:]
     _Commands.debug = "--debug" in arguments
     build()([argument for argument in arguments if argument != "--debug"])
-
-
-def keep_threads_on_their_cores() -> None:
-    """Asks OpenMP, before torch loads it, for one core per thread.
-
-    A matrix product waits for its slowest thread. Two threads that the system puts on one core, as it does beside other
-    work, made training ten times slower. OMP_PROC_BIND=false in the environment turns it off.
-    """
-    os.environ.setdefault("OMP_PROC_BIND", "close")
-    os.environ.setdefault("OMP_PLACES", "cores")
 
 
 def build() -> typer.Typer:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+
+from headwater.cores import usable_cores
 
 
 def examine() -> Iterator[str]:
@@ -16,7 +17,7 @@ def examine() -> Iterator[str]:
 
     memory = psutil.virtual_memory()
     yield f"Python      {platform.python_version()} on {platform.system()} {platform.machine()}"
-    yield f"cores       {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
+    yield f"cores       {usable_cores()}"
     yield f"memory      {memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB free"
     yield f"disk        {shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free here"
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater import __version__, storage
+from headwater.cores import usable_cores
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -95,7 +95,7 @@ def machine() -> dict[str, Any]:
     return {
         "system": platform.platform(),
         "processor": platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "memory_mb": round(psutil.virtual_memory().total / 1e6),
         "python": platform.python_version(),
         "torch": _version_of("torch"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from headwater.errors import UserError
 
@@ -175,6 +175,14 @@ class SftSettings(StageSettings):
     opening_words: tuple[int, int] = Field(
         (2, 4), strict=False, description="Least and most words of the prefilled opening."
     )
+
+    @field_validator("opening_words")
+    @classmethod
+    def _in_order(cls, words: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= words[0] <= words[1]:
+            raise ValueError("give the least and the most words, at least 1 each")
+        return words
+
     epochs: Count = 2
     batch_examples: Count = 32
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=5e-4)
@@ -238,8 +246,7 @@ class PpoSettings(StageSettings):
 
 
 class EvaluateSettings(StageSettings):
-    prompts: Count = Field(600, description="Held-out openings that SFT and PPO answer.")
-    temperature: Positive = 1.0
+    prompts: Count = Field(600, description="Held-out openings, of all sources alike, that SFT and PPO answer.")
     bootstrap: Count = Field(2000, description="Resamples of the interval.")
 
 

@@ -76,6 +76,7 @@ STEPS = (
         "Compare the answers before and after PPO.",
         parents=("samples", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo"),
         reads=("sft.instructions", "sft.opening_words", "reward", "ppo.max_new_tokens", "ppo.temperature"),
+        goes_on=True,
     ),
     Step(
         "report",

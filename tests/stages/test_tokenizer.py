@@ -49,8 +49,8 @@ def test_shards_hold_the_documents_and_their_repeats(tmp_path, documents):
     texts = []
     for i in range(len(train)):
         ids = train.document(i).tolist()
-        assert ids[-1] == tokenizer.end_of_text
-        assert ids.count(tokenizer.end_of_text) == 1
+        assert ids[0] == ids[-1] == tokenizer.end_of_text
+        assert ids.count(tokenizer.end_of_text) == 2
         texts.append(tokenizer.decode(ids))
         assert train.bytes_of(i) == len(texts[-1].encode())
     wiki, film, shop = (documents[i].text for i in (0, 2, 3))

@@ -33,7 +33,7 @@ class TokenisedDocument(NamedTuple):
     """One document on its way to disk."""
 
     ids: Sequence[int]
-    """Token ids, with the closing `<|endoftext|>` where there is one."""
+    """Token ids, control tokens included."""
     bytes: int
     """UTF-8 bytes of the text, without control tokens: the denominator of bits per byte."""
     source: str

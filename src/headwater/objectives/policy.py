@@ -15,9 +15,9 @@ from headwater.training.engine import Term
 
 
 def response_log_probabilities(
-    model: Model, batch: Batch, temperature: float, entropy: bool = False
+    model: Model, batch: Batch, temperature: float, entropy: bool = False, learn_entropy: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """log π of the response tokens at the rollout's temperature, [response tokens], and their entropy.
+    """log π of the response tokens at the rollout's temperature, [response tokens], and their entropy in nats.
 
     Only positions whose next token belongs to the response (`batch.per_token["mask"]`) are scored.
     """
@@ -26,8 +26,10 @@ def response_log_probabilities(
     logits = model.language_model(hidden[places]).float() / temperature
     log_probabilities = logits.log_softmax(dim=-1)
     chosen = log_probabilities.gather(1, batch.per_token["targets"][places][:, None])[:, 0]
-    spread = -(log_probabilities.detach().exp() * log_probabilities).sum(dim=-1) if entropy else None
-    return chosen, spread
+    if not entropy:
+        return chosen, None
+    with torch.set_grad_enabled(learn_entropy):
+        return chosen, -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
 
 
 class Policy:
@@ -57,7 +59,13 @@ class Policy:
         terms = {"value_loss": Term(value_losses.sum(), settings.value_coefficient)}
         if self._critic_only(batch):
             return terms
-        chosen, entropy = response_log_probabilities(modules["policy"], batch, settings.temperature, entropy=True)
+        chosen, entropy = response_log_probabilities(
+            modules["policy"],
+            batch,
+            settings.temperature,
+            entropy=True,
+            learn_entropy=settings.entropy_coefficient > 0,
+        )
         assert entropy is not None
         difference = chosen - data["old_log_probabilities"]
         ratio = difference.exp()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from headwater.models.generate import Sampling, generate
 from headwater.models.model import Model
-from headwater.rlhf.rollouts import log_probabilities_of, response_mask
+from headwater.rlhf.rollouts import ended, log_probabilities_of, response_mask
 from headwater.rlhf.scoring import Scorer
 
 
@@ -21,17 +21,26 @@ def evaluate_policy(
     sampling: Sampling,
     seed: int,
     scorers: dict[str, Scorer],
+    missing_stop_reward: float,
 ) -> dict[str, float]:
-    """Mean scores, KL to the reference (nats per answer), length and share of ended answers on fixed prompts and seeds."""
+    """Mean scores, KL to the reference (nats per answer), length and share of ended answers on fixed prompts and seeds.
+
+    An answer without stop token has `missing_stop_reward` instead of its scores.
+    """
     answers = generate(policy, prompts, sampling, seeds=[seed * 1_000_003 + index for index in range(len(prompts))])
     mask = response_mask(answers)
     own = log_probabilities_of(policy, answers, sampling.temperature)
     theirs = log_probabilities_of(reference, answers, sampling.temperature)
     dialogues = [answer.prompt + answer.tokens for answer in answers]
-    return {name: float(scorer(dialogues).mean()) for name, scorer in scorers.items()} | {
+    whole = ended(answers)
+    scores = {
+        name: torch.where(whole, scorer(dialogues), torch.tensor(missing_stop_reward))
+        for name, scorer in scorers.items()
+    }
+    return {name: float(values.mean()) for name, values in scores.items()} | {
         "kl": float(((own - theirs) * mask).sum(dim=1).mean()),
         "length": float(mask.sum(dim=1).mean()),
-        "ended": sum(answer.ended for answer in answers) / len(answers),
+        "ended": float(whole.float().mean()),
     }
 
 

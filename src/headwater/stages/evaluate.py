@@ -9,28 +9,27 @@ import numpy as np
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.judges import BagOfWordsJudge, LexiconJudge
-from headwater.evaluation.perplexity import Text, bits_per_byte
+from headwater.evaluation.perplexity import bits_per_byte
 from headwater.evaluation.text_metrics import length_ratio, mean_length, repetition, variety
 from headwater.evaluation.win_rate import win_rate
 from headwater.feedback.store import Store
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
-from headwater.objectives.supervised import Supervised
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.rollouts import log_probabilities_of, response_mask
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
-from headwater.tasks.continuation import Opening, answer_text, dialogue, openings, read_lines, whole
+from headwater.tasks.continuation import Opening, answer_text, learnt_texts, openings, read_lines, some, whole
 from headwater.training.machine import prepare
 
 
 def run(stage: Stage) -> dict[str, Any]:
     """Writes answers.jsonl and judge/ (the judges' reward model); returns the figures of the comparison."""
     recipe = stage.recipe
-    prepare(stage.folder, recipe.threads)
+    precision = prepare(stage.folder, recipe.threads, recipe.reward.precision)
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     policies = {
         "before": load_model(stage.parent("sft") / "model")[0],
@@ -42,13 +41,15 @@ def run(stage: Stage) -> dict[str, Any]:
         name: [answer_text(opening, answer, tokenizer) for opening, answer in zip(given, found, strict=True)]
         for name, found in answers.items()
     }
+    # The openings are the same on both sides, and no answer's merit.
+    own = {name: [tokenizer.decode(answer.tokens) for answer in found] for name, found in answers.items()}
     write_answers(stage, given, answers, texts)
-    scores = judge_all(stage, given, texts, tokenizer)
+    scores = judge_all(stage, given, texts, tokenizer, precision)
     rates = {
         name: win_rate(pair["before"], pair["after"], resamples=recipe.evaluate.bootstrap, seed=stage.seed)
         for name, pair in scores.items()
     }
-    varied = variety(texts["before"], texts["after"], 2)
+    varied = variety(own["before"], own["after"], 2)
     drop_checkpoints(stage.folder / "judge-training")
     return {
         "prompts": len(given),
@@ -58,18 +59,18 @@ def run(stage: Stage) -> dict[str, Any]:
         "distinct_2_ratio": varied.ratio,
         "distinct_2_before": varied.before,
         "distinct_2_after": varied.after,
-        "length_ratio": length_ratio(texts["before"], texts["after"]),
+        "length_ratio": length_ratio(own["before"], own["after"]),
     } | {
         f"{measure}_{name}": value
         for name in policies
-        for measure, value in _of_one(stage, policies[name], answers[name], texts[name], tokenizer).items()
+        for measure, value in _of_one(stage, policies[name], answers[name], own[name], tokenizer).items()
     }
 
 
 def _of_one(
     stage: Stage, policy: Model, answers: list[Answer], texts: list[str], tokenizer: Tokenizer
 ) -> dict[str, float]:
-    """What is measured of one policy alone."""
+    """What is measured of one policy alone; `texts` are the answers without their openings."""
     return {
         "length": mean_length(texts),
         "ended": sum(answer.ended for answer in answers) / len(answers),
@@ -82,24 +83,25 @@ def heldout_openings(stage: Stage, tokenizer: Tokenizer) -> list[Opening]:
     """Openings of sentences that nothing was trained on."""
     sft = stage.recipe.sft
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", "prompt")
-    return openings(lines, sft.instructions, sft.opening_words, tokenizer)[: stage.recipe.evaluate.prompts]
+    found = openings(lines, sft.instructions, sft.opening_words, tokenizer)
+    return some(found, stage.recipe.evaluate.prompts, stage.seed)
 
 
 def answer_all(stage: Stage, policy: Model, given: list[Opening], tokenizer: Tokenizer) -> list[Answer]:
     """One answer per opening; the same seeds for every policy."""
     recipe = stage.recipe
-    sampling = Sampling(recipe.ppo.max_new_tokens, recipe.evaluate.temperature, stop_tokens=(tokenizer.end_of_turn,))
+    sampling = Sampling(recipe.ppo.max_new_tokens, recipe.ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
     seeds = [stage.seed * 1_000_003 + index for index in range(len(given))]
     return generate(policy, [opening.ids for opening in given], sampling, seeds)
 
 
 def judge_all(
-    stage: Stage, given: list[Opening], texts: dict[str, list[str]], tokenizer: Tokenizer
+    stage: Stage, given: list[Opening], texts: dict[str, list[str]], tokenizer: Tokenizer, precision: str
 ) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
     """Scores by judge and policy. The judges learnt from sentences of their own; the lexicon never learnt."""
     instructions = [opening.instruction for opening in given]
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", "judge")
-    judge = train_judge(stage, tokenizer)
+    judge = train_judge(stage, tokenizer, precision)
     bag = BagOfWordsJudge([line.text for line in lines], [line.mean for line in lines])
     lexicon = LexiconJudge()
     return {
@@ -114,7 +116,7 @@ def judge_all(
     }
 
 
-def train_judge(stage: Stage, tokenizer: Tokenizer) -> Model:
+def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
     """A reward model from the pretrained weights (not the SFT policy's), on the judges' sentences."""
     pretrained, _ = load_model(stage.parent("pretrain") / "model")
     with Store(stage.parent("feedback") / STORE, read_only=True) as store:
@@ -127,6 +129,7 @@ def train_judge(stage: Stage, tokenizer: Tokenizer) -> Model:
         seed=stage.seed + 1,
         folder=stage.folder / "judge-training",
         label="judge",
+        precision=precision,
     )
     save_model(judge, stage.folder / "judge", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "judge", judge.config.context)
@@ -142,13 +145,9 @@ def kl_of(policies: dict[str, Model], answers: list[Answer], temperature: float)
 def heldout_bits_per_byte(stage: Stage, policy: Model, tokenizer: Tokenizer) -> float:
     """Bits per UTF-8 byte of what people wrote after the held-out openings, the end of the turn included."""
     sft = stage.recipe.sft
-    texts = []
-    for line in read_lines(stage.parent("samples") / "reviews.jsonl", "prompt"):
-        spans = dialogue(line, sft.instructions, sft.opening_words, tokenizer)
-        row = Supervised().prepare_dialogue(spans)
-        if len(row) <= policy.config.context:
-            learnt = [token for span in spans if span.learnt for token in span.tokens]
-            texts.append(Text(row, len(tokenizer.decode(learnt).encode()), line.source))
+    lines = read_lines(stage.parent("samples") / "reviews.jsonl", "prompt")
+    found = learnt_texts(lines, sft.instructions, sft.opening_words, tokenizer)
+    texts = [text for text in found if len(text.row) <= policy.config.context]
     return bits_per_byte(policy, texts)["all"]
 
 

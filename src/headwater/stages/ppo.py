@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.errors import UserError
 from headwater.models.generate import Sampling
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
@@ -14,7 +15,7 @@ from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.rlhf.selection import BestPolicy, evaluate_policy
 from headwater.runs import Stage
-from headwater.tasks.continuation import openings, read_lines
+from headwater.tasks.continuation import openings, read_lines, some
 from headwater.training.engine import Engine, Learner
 from headwater.training.machine import prepare
 
@@ -90,7 +91,13 @@ def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", share)
     room = recipe.pretrain.model.context - recipe.ppo.max_new_tokens
     found = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
-    return [opening.ids for opening in found if len(opening.ids) <= room]
+    fitting = [opening for opening in found if len(opening.ids) <= room]
+    if not fitting:
+        raise UserError(
+            f"No opening leaves room for ppo.max_new_tokens = {recipe.ppo.max_new_tokens} in a context of "
+            f"{recipe.pretrain.model.context}: make the answers shorter or the context longer."
+        )
+    return [opening.ids for opening in some(fitting, len(fitting), stage.seed)]
 
 
 class Judging:
@@ -122,7 +129,15 @@ class Judging:
         self.best = BestPolicy(self.policy, self.settings.kl_limit, typical_length, LENGTH_RANGE)
 
     def measure(self) -> dict[str, float]:
-        return evaluate_policy(self.policy, self.reference, self.prompts, self.sampling, self.seed, dict(self.scorers))
+        return evaluate_policy(
+            self.policy,
+            self.reference,
+            self.prompts,
+            self.sampling,
+            self.seed,
+            dict(self.scorers),
+            self.settings.missing_stop_reward,
+        )
 
     def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
         if not self.source.at_boundary():

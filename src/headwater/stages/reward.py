@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.baselines import BagOfWords, Length
@@ -15,7 +14,7 @@ from headwater.evaluation.calibration import pair_calibration
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
 from headwater.feedback.agreement import rater_ceiling
 from headwater.feedback.store import Store
-from headwater.models.generate import Sampling, generate
+from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
@@ -23,7 +22,7 @@ from headwater.rlhf.scoring import fit_normaliser, raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
-from headwater.tasks.continuation import Line, openings, read_lines, whole
+from headwater.tasks.continuation import Line, openings, read_lines, some, whole
 from headwater.training.machine import prepare
 
 GAP = 1.0
@@ -37,6 +36,7 @@ def run(stage: Stage) -> dict[str, Any]:
     policy, _ = load_model(stage.parent("sft") / "model")
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     answers = sft_answers(stage, policy, tokenizer)
+    dialogues = [answer.prompt + answer.tokens for answer in answers]
     with Store(stage.parent("feedback") / STORE, read_only=True) as store:
         rankings = {share: list(store.rankings(share)) for share in ("train", "select")}
     models: dict[str, Model] = {}
@@ -53,28 +53,26 @@ def run(stage: Stage) -> dict[str, Any]:
             label=f"reward ({share})",
             precision=precision,
         )
-        gain, bias = normalisers[name] = fit_normaliser(raw_scores(model, answers))
+        gain, bias = normalisers[name] = fit_normaliser(raw_scores(model, dialogues))
         extra = {"gain": gain, "bias": bias}
         save_model(model, stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn, extra=extra)
         tokenizer.save(stage.folder / name, model.config.context)
         models[name] = model
     metrics = gate(stage, models["model"], tokenizer)
     metrics |= {"gain": normalisers["model"][0], "bias": normalisers["model"][1]}
-    metrics["sft_length"] = float(np.mean([len(ids) for ids in answers]))
+    metrics["sft_length"] = float(np.mean([len(answer.tokens) for answer in answers]))
     drop_checkpoints(*(folder for _, folder in parts.values()))
     return metrics
 
 
-def sft_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[list[int]]:
-    """Whole dialogues whose answers the SFT policy gave to training openings: what rewards are normalised over."""
+def sft_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[Answer]:
+    """What the SFT policy answers to training openings: rewards are normalised over these."""
     recipe = stage.recipe
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", "train")
     given = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
-    order = torch.randperm(len(given), generator=torch.Generator().manual_seed(stage.seed)).tolist()
-    prompts = [given[index].ids for index in order[: recipe.reward.normalise_samples]]
+    prompts = [opening.ids for opening in some(given, recipe.reward.normalise_samples, stage.seed)]
     sampling = Sampling(recipe.ppo.max_new_tokens, recipe.ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
-    found = generate(policy, prompts, sampling, seeds=[stage.seed * 1_000_003 + index for index in range(len(prompts))])
-    return [answer.prompt + answer.tokens for answer in found]
+    return generate(policy, prompts, sampling, seeds=[stage.seed * 1_000_003 + index for index in range(len(prompts))])
 
 
 def gate(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any]:

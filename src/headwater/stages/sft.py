@@ -11,8 +11,7 @@ from headwater.evaluation.perplexity import Text, bits_per_byte
 from headwater.models.layout import load_model, save_model
 from headwater.objectives.supervised import Supervised
 from headwater.runs import Stage
-from headwater.tasks.continuation import dialogue, read_lines
-from headwater.training.batch import Row
+from headwater.tasks.continuation import learnt_texts, read_lines
 from headwater.training.engine import Engine, Learner
 from headwater.training.machine import prepare
 from headwater.training.source import Examples
@@ -24,11 +23,12 @@ def run(stage: Stage) -> dict[str, Any]:
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     model, _ = load_model(stage.parent("pretrain") / "model")
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
-    train, heldout = rows_of(stage, tokenizer, "train"), rows_of(stage, tokenizer, "select")
+    train, heldout = (texts_of(stage, tokenizer, share) for share in ("train", "select"))
+    before = bits_per_byte(model, heldout)["all"]
     engine = Engine(
         {"model": Learner(model, settings.optimiser, settings.schedule, precision)},
         Examples(
-            [[row] for row, _, _ in train],
+            [[text.row] for text in train],
             seed=stage.seed,
             epochs=settings.epochs,
             groups_per_update=settings.batch_examples,
@@ -39,27 +39,22 @@ def run(stage: Stage) -> dict[str, Any]:
         checkpoint_every=settings.checkpoint_every,
         label="sft",
     )
-    before = bits_per_byte(model, [Text(*part) for part in heldout])["all"]
     engine.resume()
     engine.fit()
     engine.learners["model"].release()
     save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "model", model.config.context)
-    after = bits_per_byte(model, [Text(*part) for part in heldout])["all"]
+    after = bits_per_byte(model, heldout)["all"]
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
     return {"examples": len(train), "heldout_bits_per_byte_before": before, "heldout_bits_per_byte": after}
 
 
-def rows_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[Row, int, str]]:
-    """(row, UTF-8 bytes of the learnt text, source) of every line of a share that fits the context."""
+def texts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[Text]:
+    """The dialogues of a share that fit the context, with the UTF-8 bytes of what is learnt."""
     settings = stage.recipe.sft
-    found = []
-    for line in read_lines(stage.parent("samples") / "reviews.jsonl", share):
+    lines = read_lines(stage.parent("samples") / "reviews.jsonl", share)
+    for line in lines:
         if line.source not in settings.instructions:
             raise UserError(f"sft.instructions has no instruction for the source `{line.source}`: add one.")
-        spans = dialogue(line, settings.instructions, settings.opening_words, tokenizer)
-        row = Supervised().prepare_dialogue(spans)
-        if len(row) <= stage.recipe.pretrain.model.context:
-            learnt = [token for span in spans if span.learnt for token in span.tokens]
-            found.append((row, len(tokenizer.decode(learnt).encode()), line.source))
-    return found
+    found = learnt_texts(lines, settings.instructions, settings.opening_words, tokenizer)
+    return [text for text in found if len(text.row) <= stage.recipe.pretrain.model.context]

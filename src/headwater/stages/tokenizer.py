@@ -54,7 +54,7 @@ class Sizes:
         self.tokens: Counter[str] = Counter()
 
     def add(self, document: Document, tokens: int, size: int) -> None:
-        """`size` in UTF-8 bytes; the closing control token is no part of `tokens`."""
+        """`size` in UTF-8 bytes; the control tokens around it are no part of `tokens`."""
         for name in {document.source, document.language}:
             self.bytes[name] += size
             self.tokens[name] += tokens
@@ -83,11 +83,11 @@ def in_passes(corpus: Path, repeat: dict[str, int]) -> Iterator[Document]:
 
 
 def tokenise(tokenizer: Tokenizer, documents: Iterable[Document], sizes: Sizes) -> Iterator[TokenisedDocument]:
-    """Every document as token ids, closed by `<|endoftext|>`."""
+    """Every document as token ids, opened and closed by `<|endoftext|>`: how a text begins is learnt too."""
     documents = iter(documents)
     while batch := list(islice(documents, _BATCH)):
         encoded = tokenizer.encode_batch([document.text for document in batch])
         for document, ids in zip(batch, encoded, strict=True):
             size = len(document.text.encode("utf-8"))
             sizes.add(document, len(ids), size)
-            yield TokenisedDocument([*ids, tokenizer.end_of_text], size, document.source)
+            yield TokenisedDocument([tokenizer.end_of_text, *ids, tokenizer.end_of_text], size, document.source)

@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.evaluation.perplexity import Text
 from headwater.models.generate import Answer
-from headwater.objectives.supervised import Span
+from headwater.objectives.supervised import Span, Supervised
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,12 @@ def openings(
     return found
 
 
+def some(found: Sequence[Opening], count: int, seed: int) -> list[Opening]:
+    """`count` openings, or all, drawn without regard to their order in the file: sources stand there one by one."""
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [found[index] for index in order[:count]]
+
+
 def make_opening(instruction: str, text: str, tokenizer: Tokenizer) -> Opening:
     ids = tokenizer.chat([{"role": "user", "content": instruction}], continuation=text)
     return Opening(instruction, text, tuple(ids))
@@ -95,6 +104,19 @@ def dialogue(line: Line, instructions: dict[str, str], words: tuple[int, int], t
     opening, rest = split_opening(line.text, words) or ("", line.text)
     given = make_opening(instructions[line.source], opening, tokenizer).ids
     return [Span(given, learnt=False), Span((*tokenizer.encode(rest), tokenizer.end_of_turn), learnt=True)]
+
+
+def learnt_texts(
+    lines: Sequence[Line], instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
+) -> list[Text]:
+    """The lines as dialogues that a model learns or is measured on, the end of the turn included."""
+    texts = []
+    for line in lines:
+        spans = dialogue(line, instructions, words, tokenizer)
+        learnt = [token for span in spans if span.learnt for token in span.tokens]
+        row = Supervised().prepare_dialogue(spans)
+        texts.append(Text(row, len(tokenizer.decode(learnt).encode()), line.source))
+    return texts
 
 
 def whole(instruction: str, text: str, tokenizer: Tokenizer) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,9 +131,3 @@ def stack_packed(rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> Batch
     ids, targets, positions, documents = (torch.stack(parts) for parts in zip(*rows, strict=True))
     lengths = torch.full((len(ids),), ids.shape[1])
     return Batch(ids, lengths, {"targets": targets}, {}, positions, documents)
-
-
-def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Consecutive slices of at most `size` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

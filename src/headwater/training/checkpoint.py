@@ -47,6 +47,7 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
         if state is not None:
             return int(path.name), state
         say(f"The checkpoint {path} is damaged; going back to the one before it.")
+        shutil.rmtree(path)  # or it would count as one of those that stay
     return None
 
 

@@ -144,7 +144,6 @@ class Engine:
         label: str = "training",
         after_step: Callable[[int, dict[str, float]], dict[str, Any]] | None = None,
         stateful: Mapping[str, Any] | None = None,
-        settings: Mapping[str, Any] | None = None,
         tensorboard: bool = False,
     ) -> None:
         self.learners, self.source, self.objective = learners, source, objective
@@ -152,8 +151,6 @@ class Engine:
         self.folder, self.checkpoint_every, self.label = folder, checkpoint_every, label
         self.after_step = after_step
         self.stateful = dict(stateful or {})
-        self.settings = dict(settings or {})
-        """What was chosen for this machine (precision, threads): a resume uses the recorded choice."""
         self.world = World()
         self.step = 0
         self.progress = 0.0
@@ -276,7 +273,6 @@ class Engine:
             "step": self.step,
             "bad_updates": self.bad_updates,
             "rewinds": self.rewinds,
-            "settings": self.settings,
             "learners": {name: learner.state_dict() for name, learner in self.learners.items()},
             "source": self.source.state_dict(),
             "stateful": {name: item.state_dict() for name, item in self.stateful.items()},

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 
+from headwater.cores import let_a_single_thread_move, usable_cores
 from headwater.recipe import Precision
 from headwater.storage import write_atomically
 from headwater.training.precision import choose_precision
@@ -22,7 +22,9 @@ def prepare(folder: Path, threads: int | None, wanted: Precision = "fp32") -> st
     if path.exists():
         chosen = json.loads(path.read_text(encoding="utf-8"))
     else:
-        chosen = {"threads": threads or os.cpu_count() or 1, "precision": choose_precision(wanted)}
+        chosen = {"threads": threads or usable_cores(), "precision": choose_precision(wanted)}
         write_atomically(path, json.dumps(chosen) + "\n")
     torch.set_num_threads(chosen["threads"])
+    if chosen["threads"] == 1:
+        let_a_single_thread_move()
     return str(chosen["precision"])
