@@ -3,7 +3,7 @@
 Measured: one iteration, that is rollout (generation, log-probabilities, reference, values, rewards), advantages, and
 all updates of policy and critic; 32 prompts of 32 tokens, 32 new tokens each, 4 epochs, as
 - headwater-fp32 and, where it is chosen, headwater-bf16: `Rollouts.take` and `Engine.train_step` until the iteration's
-  last update. As in the ppo stage, policy and critic train in this precision, reference and reward model stay in fp32;
+  last update. As in the ppo stage, all four models are in this precision, policy and critic with masters in fp32;
 - trl-fp32 and trl-autocast: `PPOTrainer.train()` for one iteration (with `ACCELERATE_MIXED_PRECISION=bf16` for the
   second). Gradient checkpointing, which trl has on by default, is off: it saves memory and costs time.
 Policy, reference, critic and reward model are the same files on both sides, random weights of equal sizes. No answer
@@ -41,7 +41,8 @@ from headwater.recipe import ModelSettings, OptimiserSettings, PpoSettings, Sche
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.training.engine import Engine, Learner
-from headwater.training.precision import choose_precision
+from headwater.training.machine import keep_freed_memory
+from headwater.training.precision import DTYPES, choose_precision
 from measuring import medians, show, take_turns, write_json
 
 PAD, EOS = 0, 1
@@ -71,7 +72,6 @@ def headwater_way(folder: Path, given: argparse.Namespace, precision: str) -> Ca
     policy, reference = (load_model(folder / "policy")[0] for _ in range(2))
     reward = RewardModel.load(folder / "reward")
     critic = reward.model.with_head("critic", 1).requires_grad_(True)
-    reference.requires_grad_(False)
     constant = ScheduleSettings(name="constant")
     optimiser = OptimiserSettings(learning_rate=LEARNING_RATE, epsilon=1e-5)
     settings = PpoSettings(
@@ -86,8 +86,17 @@ def headwater_way(folder: Path, given: argparse.Namespace, precision: str) -> Ca
         critic_optimiser=optimiser,
         schedule=constant,
     )
+    dtype = DTYPES[precision]
     source = Rollouts(
-        policy, critic, reference, reward, prompts_of(given), settings, stop_tokens=(), seed=1, precision=precision
+        policy,
+        critic,
+        reference.frozen(dtype),
+        reward.frozen(dtype),
+        prompts_of(given),
+        settings,
+        stop_tokens=(),
+        seed=1,
+        precision=precision,
     )
     learners = {
         "policy": Learner(policy, optimiser, constant, precision),
@@ -212,6 +221,7 @@ def arguments() -> argparse.Namespace:
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole measurement."""
+    keep_freed_memory()
     torch.set_num_threads(given.threads)
     precision = choose_precision(given.precision)
     with tempfile.TemporaryDirectory() as name:

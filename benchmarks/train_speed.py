@@ -38,6 +38,7 @@ from headwater.recipe import ModelSettings, OptimiserSettings, ScheduleSettings
 from headwater.stages.pretrain import ROWS_PER_BATCH
 from headwater.training.batch import Batch
 from headwater.training.engine import Engine, Learner
+from headwater.training.machine import keep_freed_memory
 from headwater.training.precision import choose_precision, measure_matrix_products
 from measuring import medians, show, take_turns, write_json
 
@@ -155,6 +156,7 @@ def arguments() -> argparse.Namespace:
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole measurement."""
+    keep_freed_memory()
     torch.set_num_threads(given.threads)
     precision = choose_precision(given.precision)
     sizes = ModelSettings(layers=given.layers, d_model=given.width, heads=given.heads, context=given.context)

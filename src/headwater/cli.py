@@ -92,6 +92,7 @@ def run(
         return
     other = catalogue.find_run(reuse, catalogue.runs_root(root)) if reuse else None
     with _stoppable(), place:
+        pipeline.keep_expected_curve(recipe, place)
         pipeline.run_all(resolved, place, until, other)
     print(pipeline.closing(place, catalogue.command_to("chat", place, root)))
 
@@ -106,6 +107,7 @@ def _command_of(stage: str) -> Callable[..., None]:
 
         resolved = load_recipe(recipe, [*(overrides or []), *([f"run={_quoted(name)}"] if name else [])])
         with _stoppable(), Run(catalogue.runs_root(root), resolved.run) as place:
+            pipeline.keep_expected_curve(recipe, place)
             pipeline.run_one(resolved, place, stage)
 
     return command

@@ -28,6 +28,9 @@ def _branch(
     run: Run, stage: str, expected: str | None, indent: str, knot: str, below: str, told: set[str]
 ) -> Iterator[str]:
     """The lines of one stage and of its parents; `expected` is the content hash that its child was made from."""
+    if stage not in STAGES:
+        yield f"{indent}{knot}{stage} {(expected or '')[:12]}"
+        return
     manifest = run.manifest(stage)
     if manifest is None:
         state = "damaged" if run.is_finished(stage) else "not there"

@@ -12,7 +12,7 @@ from headwater import storage
 from headwater.errors import UserError
 from headwater.manifest import Identity
 from headwater.progress import duration, say
-from headwater.runs import Run, StageFunction
+from headwater.runs import EXPECTED_CURVE, Run, StageFunction
 from headwater.steps import STAGES, STEPS, Step, ancestors, step_of
 
 if TYPE_CHECKING:
@@ -80,6 +80,15 @@ def write_recipe(recipe: Recipe, run: Run) -> None:
         storage.write_atomically(path, text)
 
 
+def keep_expected_curve(recipe: Path, run: Run) -> None:
+    """Copies the curve to expect, RECIPE.curve.json beside RECIPE.yaml, into the run's folder for the report."""
+    curve = recipe.with_suffix(".curve.json")
+    if curve.is_file():
+        content, kept = curve.read_bytes(), run.folder / EXPECTED_CURVE
+        if not kept.is_file() or kept.read_bytes() != content:
+            storage.write_atomically(kept, content)
+
+
 def publish(run: Run) -> None:
     """Copies the finished report to where people look for it, unless it stands there."""
     for name in PUBLISHED:
@@ -109,7 +118,8 @@ def closing(run: Run, chat: str) -> str:
     lines = []
     answers = run.stage("evaluate") / "answers.jsonl"
     if answers.is_file():
-        rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+        with answers.open(encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
         lines.append(f"Three of {len(rows):,} answers, before and after PPO:")
         for row in rows[:: max(1, len(rows) // 3)][:3]:
             lines += [f"  {row['prompt']} …", f"    before: {row['before']}", f"    after:  {row['after']}"]
@@ -137,10 +147,18 @@ def first_difference(stored: Any, wanted: Any, prefix: str = "") -> tuple[str, A
 
 def _identity(recipe: Recipe, run: Run, step: Step) -> Identity:
     """What the recipe and the finished parents make of a stage; unfinished parents have an empty hash."""
-    manifests = {parent: run.manifest(parent) or {} for parent in step.parents}
-    return Identity.of(
-        recipe, step.name, {name: m.get("content_hash", "") for name, m in manifests.items()}, step.reads
-    )
+    parents = {parent: (run.manifest(parent) or {}).get("content_hash", "") for parent in step.parents}
+    if step.name == "corpus":
+        parents |= folders_of_texts(recipe)
+    return Identity.of(recipe, step.name, parents, step.reads)
+
+
+def folders_of_texts(recipe: Recipe) -> dict[str, str]:
+    """{"folder PATH": hash of its files' names and contents} of the user's own texts: a changed text makes a new corpus."""
+    from headwater.corpus.documents import fingerprint
+
+    folders = [source.folder for source in recipe.corpus.sources if source.folder is not None]
+    return {f"folder {folder}": fingerprint(Path(folder)) for folder in folders}
 
 
 def _refuse_other_recipe(recipe: Recipe, run: Run, steps: Sequence[Step]) -> None:

@@ -20,6 +20,8 @@ from headwater.errors import UserError
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""Small enough that the seeds derived from it fit torch's generators."""
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -35,7 +37,7 @@ _Loader.add_implicit_resolver(
 class Settings(BaseModel):
     """A section of a recipe: unknown keys are refused, values are checked and never coerced from another type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -62,7 +64,7 @@ def _laid_over(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
 class StageSettings(Settings):
     """A section that belongs to a stage."""
 
-    seed: Annotated[int, Field(ge=0)] | None = Field(None, description="Seed of this stage; the recipe's where absent.")
+    seed: Seed | None = Field(None, description="Seed of this stage; the recipe's where absent.")
 
 
 class OptimiserSettings(Settings):
@@ -187,7 +189,7 @@ class SftSettings(StageSettings):
     batch_examples: Count = 32
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=5e-4)
     schedule: ScheduleSettings = ScheduleSettings(name="cosine", warmup=0.05)
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
     checkpoint_every: Count = 50
 
 
@@ -202,10 +204,12 @@ class RewardSettings(StageSettings):
     batch_rankings: Count = 8
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=3e-4, weight_decay=0.01)
     schedule: ScheduleSettings = ScheduleSettings(name="cosine", warmup=0.05)
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
     ties: Literal["half", "leave-out"] = Field("half", description="A tie is a target of ½, or is left out.")
     centring: Annotated[float, Field(ge=0)] = Field(0.01, description="Coefficient of (r_a + r_b)².")
-    normalise_samples: Count = Field(256, description="Answers of the SFT policy over which the reward is normalised.")
+    normalise_samples: Annotated[int, Field(ge=2)] = Field(
+        256, description="Answers of the SFT policy over which the reward is normalised."
+    )
     checkpoint_every: Count = 50
 
 
@@ -258,8 +262,11 @@ class Recipe(Settings):
     """A whole run, from raw text to report."""
 
     run: str = Field(description="Name of the run; its folder is runs/NAME.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: Annotated[int, Field(ge=0)] = Field(1, description="Seed of every stage that has none of its own.")
+    seed: Seed = Field(1, description="Seed of every stage that has none of its own.")
     threads: Count | None = Field(None, description="CPU threads; absent: as many as the machine has cores.")
+    tensorboard: bool = Field(
+        False, description="Write what is measured on the way as TensorBoard files, too, into STAGE/tensorboard."
+    )
     samples: SampleSettings = SampleSettings()
     corpus: CorpusSettings
     tokenizer: TokenizerSettings = TokenizerSettings()
@@ -290,7 +297,7 @@ def read_with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The recipe {path} cannot be read ({error}): give a YAML file in UTF-8.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
         place = getattr(error, "problem_mark", None)
         line = f", line {place.line + 1}" if place else ""
         raise UserError(f"{path}{line} is not valid YAML: mend the line and run again.") from None
@@ -308,7 +315,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         raise UserError(f"`{override}` is not an override: write it as stage.key=value, for example ppo.steps=20.")
     try:
         value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"The value in `{override}` is not valid YAML: put it in quotes.") from None
     keys = name.split(".")
     for key in keys[:-1]:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from headwater.recipe import Recipe
 
+EXPECTED_CURVE = "expected-curve.json"
+"""In the run's folder: the recipe's curve to expect, a list of {"step", "bits_per_byte"}."""
 IDENTITY = ".identity.json"
 """In a work folder: whose work this is, so that it is not continued with other settings."""
 _OWN_FILES = frozenset({MANIFEST, IDENTITY, CLOCK})
@@ -160,7 +162,7 @@ class Run:
         work.mkdir(parents=True, exist_ok=True)
         (work / MANIFEST).unlink(missing_ok=True)
         storage.write_atomically(work / IDENTITY, canonical(asdict(identity)))
-        parents = {name: self.stage(name) for name in identity.parents}
+        parents = {name: self.stage(name) for name in identity.parents if self.is_finished(name)}
         with Clock(work / CLOCK) as clock:
             metrics = function(Stage(stage, recipe, work, parents, resumed, clock.seconds))
         storage.remove_temporaries(work)

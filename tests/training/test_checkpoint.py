@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 
 import pytest
 import torch
@@ -54,13 +55,14 @@ def test_everything_comes_back_as_it_was(folder):
 
 @pytest.mark.parametrize("name", FILES)
 def test_one_flipped_bit_goes_back_to_the_one_before(folder, name, capsys):
-    path = folder / "00000020" / name
-    whole = path.read_bytes()
+    whole = (folder / "00000020" / name).read_bytes()
     for place in random.Random(1).sample(range(8 * len(whole)), 25):
+        copy = folder.with_name(f"bit-{place}")  # a damaged checkpoint is removed: each bit has a folder of its own
+        shutil.copytree(folder, copy)
         damaged = bytearray(whole)
         damaged[place // 8] ^= 1 << place % 8
-        path.write_bytes(damaged)
-        assert newest(folder) == 10, f"bit {place} of {name}"
+        (copy / "00000020" / name).write_bytes(damaged)
+        assert newest(copy) == 10, f"bit {place} of {name}"
     assert "damaged" in capsys.readouterr().err
 
 

@@ -6,6 +6,7 @@ Names that begin with a dot (.git, .DS_Store) are not looked at.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -17,6 +18,7 @@ from pathlib import Path
 from headwater.corpus.readers import READERS, Fault
 from headwater.errors import UserError
 from headwater.recipe import SourceSettings
+from headwater.storage import sha256_of
 
 Quarantine = Callable[[str, str, str], None]
 """Called with (source, place, reason) for everything that cannot be read."""
@@ -107,6 +109,18 @@ def read_folder(folder: Path, source: str, kind: str, licence: str, quarantine: 
                 yield Document(f"{source}/{name}", text, source, kind, own_licence or licence)
         except Fault as fault:
             quarantine(source, place, str(fault))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and contents of the files that `read_folder` reads."""
+    digest = hashlib.sha256()
+    for path in _files(folder):
+        try:
+            content = sha256_of(path)
+        except OSError:
+            content = "cannot be read"
+        digest.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode())
+    return digest.hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

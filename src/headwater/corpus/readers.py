@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import io
 import json
 import sys
 import zlib
@@ -53,7 +54,7 @@ def read_html(path: Path, report: Report, place: str) -> Iterator[Record]:  # no
 
 def read_jsonl(path: Path, report: Report, place: str) -> Iterator[Record]:
     """One JSON object per line, plain or gzipped, with `text` (or `content`) and, where known, `licence`."""
-    with cast(BinaryIO, gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
+    with _opened(path) as file:
         for number, line in enumerate(_lines(file), start=1):
             if not line.strip():
                 continue
@@ -72,7 +73,7 @@ def read_jsonl(path: Path, report: Report, place: str) -> Iterator[Record]:
 def read_csv(path: Path, report: Report, place: str) -> Iterator[Record]:
     """A table with a header, one column of which is `text` (or `content`)."""
     csv.field_size_limit(sys.maxsize)
-    rows = csv.DictReader(decode(_content(path)).splitlines(keepends=True))
+    rows = csv.DictReader(io.StringIO(decode(_content(path)), newline=""))
     try:
         if not any(field in (rows.fieldnames or ()) for field in TEXT_FIELDS):
             raise Fault("no column `text`")
@@ -171,6 +172,13 @@ def _looks_binary(content: bytes) -> bool:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except OSError as error:
+        raise Fault(f"cannot be opened: {error.strerror}") from None
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return cast(BinaryIO, gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb"))
     except OSError as error:
         raise Fault(f"cannot be opened: {error.strerror}") from None
 

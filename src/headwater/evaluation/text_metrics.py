@@ -6,7 +6,7 @@ A unit is a word in scripts that write spaces, and a single character of Chinese
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003fffd"
@@ -28,7 +28,7 @@ def units(text: str) -> list[str]:
     return UNIT.findall(text.lower())
 
 
-def grams(items: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+def grams(items: Sequence[Hashable], n: int) -> Iterator[tuple[Hashable, ...]]:
     return (tuple(items[start : start + n]) for start in range(len(items) - n + 1))
 
 
@@ -67,6 +67,11 @@ def length_ratio(before: Sequence[str], after: Sequence[str]) -> float:
 
 def repetition(texts: Sequence[str], n: int = 3) -> float:
     """Share of the n-grams that stood in the same answer before, pooled over the answers; 0 where there are none."""
-    per_text = [list(grams(units(text), n)) for text in texts]
+    return repeated_share([units(text) for text in texts], n)
+
+
+def repeated_share(texts: Sequence[Sequence[Hashable]], n: int) -> float:
+    """The same of texts given as units or token ids."""
+    per_text = [list(grams(text, n)) for text in texts]
     total = sum(len(found) for found in per_text)
     return 1 - sum(len(set(found)) for found in per_text) / total if total else 0.0

@@ -21,7 +21,8 @@ class AttentionView:
     """Which positions a token has and what it may look at.
 
     cosine, sine: [batch or 1, 1, time, head_dim], rotary angles of the tokens' positions.
-    mask: None for plain causal attention, or [batch, 1, time, keys] bool, True where a key may be seen.
+    mask: None for plain causal attention, or [batch or 1, 1, time, keys], added to the scores: 0 where a key may be
+    seen, −∞ where not.
     cache: where decoding keeps keys and values, or None.
     """
 
@@ -69,14 +70,14 @@ class _Normalise(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         norm = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
         inverse = torch.rsqrt(norm.square_().div_(hidden.shape[-1]).add_(epsilon)).to(hidden.dtype)
-        ctx.save_for_backward(hidden, weight, inverse)
-        return (hidden * inverse).mul_(weight)
+        normalised = hidden * inverse
+        ctx.save_for_backward(normalised, weight, inverse)
+        return normalised * weight
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient,) = gradients
-        hidden, weight, inverse = ctx.saved_tensors
-        normalised = hidden * inverse
+        normalised, weight, inverse = ctx.saved_tensors
         product = gradient * normalised
         weight_gradient = product.flatten(0, -2).sum(dim=0)
         along = product.mul_(weight).mean(dim=-1, keepdim=True)
@@ -158,15 +159,25 @@ class Attention(nn.Module):
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, grouped: bool) -> Tensor:
-    """softmax(q kᵀ / √head_dim) v (Vaswani et al., 2017). mask None: causal.
+    """softmax(q kᵀ / √head_dim + mask) v (Vaswani et al., 2017). mask None: causal.
 
     In bf16 torch's CPU kernel has a slow backward pass, so training there takes the same formula in matrix products.
     """
-    if queries.dtype == torch.bfloat16 and torch.is_grad_enabled():
+    if by_products(queries.dtype):
         return _attend_by_products(queries, keys, values, mask, grouped)
     return functional.scaled_dot_product_attention(
         queries, keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
     )
+
+
+def by_products(dtype: torch.dtype) -> bool:
+    """Whether attention is computed in plain matrix products here."""
+    return dtype == torch.bfloat16 and torch.is_grad_enabled()
+
+
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask, True where a key may be seen → the mask that is added to the scores."""
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
 
 
 def _attend_by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, grouped: bool) -> Tensor:
@@ -174,9 +185,10 @@ def _attend_by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Ten
         repeats = queries.shape[1] // keys.shape[1]
         keys, values = keys.repeat_interleave(repeats, dim=1), values.repeat_interleave(repeats, dim=1)
     if mask is None:
-        mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril()
-    scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
-    weights: Tensor = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+        mask = additive(torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril(), queries.dtype)
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
+    scores += mask  # in place: elementwise passes over [time, keys] cost as much as the products
+    weights: Tensor = scores.softmax(dim=-1)
     return weights @ values
 
 

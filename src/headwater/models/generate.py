@@ -7,6 +7,7 @@ numbers of its own, so an answer does not depend on which other rows are decoded
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from headwater.errors import UserError
 from headwater.models.block import KeyValueCache
 from headwater.models.model import Model
+from headwater.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -160,22 +162,33 @@ def truncate(weights: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
 
 
 def generate(
-    model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int], slots: int = 64
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    slots: int = 64,
+    label: str = "",
 ) -> list[Answer]:
-    """Answers to prompts, in their order; `seeds` has one per prompt. At most `slots` rows are decoded side by side."""
+    """Answers to prompts, in their order; `seeds` has one per prompt. At most `slots` rows are decoded side by side.
+
+    With a `label`, a progress bar shows how many are finished.
+    """
     if not prompts:
         return []
     longest = max(len(prompt) for prompt in prompts)
     capacity = min(model.config.context, longest + sampling.max_new_tokens)
     generator = Generator(model, min(slots, len(prompts)), capacity)
     answers: list[Answer] = []
-    while len(answers) < len(prompts) or generator.rows:
-        free = generator.slots - len(generator.rows)
-        waiting = slice(len(answers), len(answers) + free)
-        if prompts[waiting] and free >= min(generator.slots // 4 + 1, len(prompts) - len(answers)):
-            answers += generator.admit(prompts[waiting], sampling, seeds[waiting])
-        if generator.rows:
-            generator.step()
+    with Progress(label, len(prompts)) if label else nullcontext() as bar:
+        while len(answers) < len(prompts) or generator.rows:
+            free = generator.slots - len(generator.rows)
+            waiting = slice(len(answers), len(answers) + free)
+            if prompts[waiting] and free >= min(generator.slots // 4 + 1, len(prompts) - len(answers)):
+                answers += generator.admit(prompts[waiting], sampling, seeds[waiting])
+            if generator.rows:
+                generator.step()
+            if bar is not None:
+                bar.advance(len(answers) - len(generator.rows) - bar.done)
     return answers
 
 

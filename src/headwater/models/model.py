@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal, cast
 
 import torch
@@ -68,6 +69,10 @@ class Model(nn.Module):
             with torch.no_grad():
                 other.scalar.score.weight.copy_(self.scalar.score.weight)
         return other
+
+    def frozen(self, dtype: torch.dtype) -> Model:
+        """A copy in this number format that is not trained."""
+        return copy.deepcopy(self).to(dtype).eval().requires_grad_(False)
 
     def parameter_count(self) -> int:
         """Trainable numbers; tied matrices count once."""

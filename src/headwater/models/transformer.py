@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from headwater.models.block import AttentionView, Block, KeyValueCache, RMSNorm, rotary_angles
+from headwater.models.block import AttentionView, Block, KeyValueCache, RMSNorm, additive, by_products, rotary_angles
 from headwater.models.config import DecoderConfig
 
 
@@ -43,16 +43,19 @@ class Decoder(nn.Module):
     def _view(
         self, ids: Tensor, positions: Tensor | None, documents: Tensor | None, cache: KeyValueCache | None
     ) -> AttentionView:
+        config, dtype = self.config, self.embedding.weight.dtype
         time = torch.arange(ids.shape[1])
-        mask = None
+        seen = None
         if cache is not None:
             positions = cache.starts[:, None] + time
-            mask = (torch.arange(cache.span) <= positions[..., None])[:, None]
+            seen = torch.arange(cache.span) <= positions[..., None]
         elif documents is not None:
-            mask = ((documents[:, :, None] == documents[:, None, :]) & (time[:, None] >= time))[:, None]
+            seen = (documents[:, :, None] == documents[:, None, :]) & (time[:, None] >= time)
+        elif by_products(dtype):
+            seen = (time[:, None] >= time)[None]  # made once here, not in every block
+        mask = None if seen is None else additive(seen[:, None], dtype)
         if positions is None:
             positions = time[None]
-        config, dtype = self.config, self.embedding.weight.dtype
         cosine, sine = rotary_angles(positions, config.head_dim, config.rope_base, dtype)
         return AttentionView(cosine, sine, mask, cache)
 

@@ -27,6 +27,7 @@ def train_reward_model(
     folder: Path,
     label: str,
     precision: str = "fp32",
+    tensorboard: bool = False,
 ) -> Model:
     """A scalar head on a copy of `backbone`, trained on whole rankings; checkpoints and metrics go to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,6 +41,7 @@ def train_reward_model(
         folder=folder,
         checkpoint_every=settings.checkpoint_every,
         label=label,
+        tensorboard=tensorboard,
     )
     engine.resume()
     engine.fit()

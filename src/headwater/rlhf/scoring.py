@@ -37,6 +37,10 @@ class RewardModel:
         """[dialogues] normalised scores."""
         return self.gain * raw_scores(self.model, dialogues) + self.bias
 
+    def frozen(self, dtype: torch.dtype) -> RewardModel:
+        """A copy in this number format."""
+        return RewardModel(self.model.frozen(dtype), self.gain, self.bias)
+
     @classmethod
     def load(cls, folder: Path) -> RewardModel:
         """Raises UserError where the normaliser is missing: scores of unknown scale would make β meaningless."""
@@ -53,7 +57,7 @@ class RewardModel:
 def fit_normaliser(scores: Tensor) -> tuple[float, float]:
     """(gain, bias) that give `scores` mean 0 and variance 1."""
     mean, deviation = float(scores.mean()), float(scores.std())
-    if deviation < 1e-6:
+    if not deviation >= 1e-6:  # NaN too, where there are fewer than two scores
         raise UserError(
             "The reward model gives every answer the same score: it has learnt nothing; check the rankings."
         )

@@ -2,74 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from headwater.evaluation.text_metrics import repeated_share
 from headwater.models.generate import Sampling, generate
 from headwater.models.model import Model
-from headwater.rlhf.rollouts import ended, log_probabilities_of, response_mask
-from headwater.rlhf.scoring import Scorer
+from headwater.rlhf.rollouts import ended, entropy_of, log_probabilities_of, response_mask
+from headwater.rlhf.scoring import RewardModel
 
 
-def evaluate_policy(
-    policy: Model,
-    reference: Model,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    seed: int,
-    scorers: dict[str, Scorer],
-    missing_stop_reward: float,
-) -> dict[str, float]:
-    """Mean scores, KL to the reference (nats per answer), length and share of ended answers on fixed prompts and seeds.
+@dataclass(frozen=True)
+class Yardstick:
+    """What a policy is measured by: fixed prompts and seeds, the reference, reward models by name."""
 
-    An answer without stop token has `missing_stop_reward` instead of its scores.
-    """
-    answers = generate(policy, prompts, sampling, seeds=[seed * 1_000_003 + index for index in range(len(prompts))])
-    mask = response_mask(answers)
-    own = log_probabilities_of(policy, answers, sampling.temperature)
-    theirs = log_probabilities_of(reference, answers, sampling.temperature)
-    dialogues = [answer.prompt + answer.tokens for answer in answers]
-    whole = ended(answers)
-    scores = {
-        name: torch.where(whole, scorer(dialogues), torch.tensor(missing_stop_reward))
-        for name, scorer in scorers.items()
-    }
-    return {name: float(values.mean()) for name, values in scores.items()} | {
-        "kl": float(((own - theirs) * mask).sum(dim=1).mean()),
-        "length": float(mask.sum(dim=1).mean()),
-        "ended": float(whole.float().mean()),
-    }
+    prompts: Sequence[Sequence[int]]
+    sampling: Sampling
+    seed: int
+    reference: Model
+    rewards: Mapping[str, RewardModel]
+    missing_stop_reward: float
+
+    def frozen(self, dtype: torch.dtype) -> Yardstick:
+        """The same in another number format: that of a policy in training, so that their KL is 0 at the start."""
+        rewards = {name: reward.frozen(dtype) for name, reward in self.rewards.items()}
+        return replace(self, reference=self.reference.frozen(dtype), rewards=rewards)
+
+    def measure(self, policy: Model) -> dict[str, float]:
+        """Mean scores, KL to the reference (nats per answer), entropy (nats per token), length in tokens, and the shares
+        of ended answers and of repeated 3-grams.
+
+        An answer without stop token has `missing_stop_reward` instead of its scores.
+        """
+        seeds = [self.seed * 1_000_003 + index for index in range(len(self.prompts))]
+        answers = generate(policy, self.prompts, self.sampling, seeds)
+        mask = response_mask(answers)
+        own, theirs = (
+            log_probabilities_of(model, answers, self.sampling.temperature) for model in (policy, self.reference)
+        )
+        entropy = entropy_of(policy, answers, self.sampling.temperature)
+        dialogues = [answer.prompt + answer.tokens for answer in answers]
+        whole = ended(answers)
+        scores = {
+            name: torch.where(whole, reward(dialogues), torch.tensor(self.missing_stop_reward))
+            for name, reward in self.rewards.items()
+        }
+        return {name: float(values.mean()) for name, values in scores.items()} | {
+            "kl": float(((own - theirs) * mask).sum(dim=1).mean()),
+            "entropy": float(entropy.sum() / mask.sum()),
+            "length": float(mask.sum(dim=1).mean()),
+            "ended": float(whole.float().mean()),
+            "repetition": repeated_share([answer.tokens for answer in answers], 3),
+        }
 
 
 class BestPolicy:
-    """Keeps the weights with the highest selection score among those within the limits on KL and length."""
+    """Keeps the weights with the highest selection score among those within the limits on KL and length.
+
+    weights: the policy's fp32 weights by name, which training changes in place; those at the start have `score`, and stay
+    where nothing better comes.
+    """
 
     def __init__(
-        self, policy: Model, kl_limit: float, typical_length: float, length_range: tuple[float, float]
+        self,
+        weights: Mapping[str, Tensor],
+        score: float,
+        kl_limit: float,
+        typical_length: float,
+        length_range: tuple[float, float],
     ) -> None:
-        self.policy, self.kl_limit = policy, kl_limit
+        self.training, self.kl_limit = weights, kl_limit
         self.shortest, self.longest = (factor * typical_length for factor in length_range)
-        self.score = float("-inf")
-        self.step = 0
-        self.weights: dict[str, Tensor] = {}
-        self.offer(0, score=float("-inf"), kl=0.0, length=typical_length)
+        self.score, self.step = score, 0
+        self.weights = self._copy()
 
     def offer(self, step: int, *, score: float, kl: float, length: float) -> bool:
         """Keeps the policy's present weights if they are the best so far; says whether it did."""
-        allowed = kl <= self.kl_limit and self.shortest <= length <= self.longest
-        if self.weights and not (allowed and score > self.score):
+        if not (kl <= self.kl_limit and self.shortest <= length <= self.longest and score > self.score):
             return False
-        self.score, self.step = score, step
-        self.weights = {name: parameter.detach().clone().float() for name, parameter in self.policy.named_parameters()}
+        self.score, self.step, self.weights = score, step, self._copy()
         return True
 
-    def restore(self) -> None:
-        """Puts the kept weights back into the policy."""
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: weight.detach().clone() for name, weight in self.training.items()}
+
+    def restore(self, policy: Model) -> None:
+        """Puts the kept weights into the policy."""
         with torch.no_grad():
-            for name, parameter in self.policy.named_parameters():
+            for name, parameter in policy.named_parameters():
                 parameter.copy_(self.weights[name])
 
     def state_dict(self) -> dict[str, Any]:

@@ -36,7 +36,9 @@ def run(stage: Stage) -> dict[str, Any]:
         "after": load_model(stage.parent("ppo") / "model")[0],
     }
     given = heldout_openings(stage, tokenizer)
-    answers = {name: answer_all(stage, policy, given, tokenizer) for name, policy in policies.items()}
+    answers = {
+        name: answer_all(stage, policy, given, tokenizer, f"answers {name}") for name, policy in policies.items()
+    }
     texts = {
         name: [answer_text(opening, answer, tokenizer) for opening, answer in zip(given, found, strict=True)]
         for name, found in answers.items()
@@ -87,12 +89,12 @@ def heldout_openings(stage: Stage, tokenizer: Tokenizer) -> list[Opening]:
     return some(found, stage.recipe.evaluate.prompts, stage.seed)
 
 
-def answer_all(stage: Stage, policy: Model, given: list[Opening], tokenizer: Tokenizer) -> list[Answer]:
+def answer_all(stage: Stage, policy: Model, given: list[Opening], tokenizer: Tokenizer, label: str) -> list[Answer]:
     """One answer per opening; the same seeds for every policy."""
     recipe = stage.recipe
     sampling = Sampling(recipe.ppo.max_new_tokens, recipe.ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
     seeds = [stage.seed * 1_000_003 + index for index in range(len(given))]
-    return generate(policy, [opening.ids for opening in given], sampling, seeds)
+    return generate(policy, [opening.ids for opening in given], sampling, seeds, label=label)
 
 
 def judge_all(
@@ -130,6 +132,7 @@ def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
         folder=stage.folder / "judge-training",
         label="judge",
         precision=precision,
+        tensorboard=stage.recipe.tensorboard,
     )
     save_model(judge, stage.folder / "judge", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "judge", judge.config.context)

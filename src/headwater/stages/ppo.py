@@ -11,13 +11,16 @@ from headwater.models.generate import Sampling
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.objectives.policy import Policy
+from headwater.progress import say
+from headwater.recipe import PpoSettings
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
-from headwater.rlhf.selection import BestPolicy, evaluate_policy
+from headwater.rlhf.selection import BestPolicy, Yardstick
 from headwater.runs import Stage
 from headwater.tasks.continuation import openings, read_lines, some
 from headwater.training.engine import Engine, Learner
 from headwater.training.machine import prepare
+from headwater.training.precision import DTYPES
 
 LENGTH_RANGE = (0.75, 1.25)
 """A checkpoint is chosen only while its answers are about as long as the SFT policy's."""
@@ -31,15 +34,26 @@ def run(stage: Stage) -> dict[str, Any]:
     policy, reference = (load_model(stage.parent("sft") / "model")[0] for _ in range(2))
     reward, selection = (RewardModel.load(stage.parent("reward") / name) for name in ("model", "selection"))
     critic = reward.model.with_head("critic", stage.seed).requires_grad_(True)
-    reference.requires_grad_(False)
     prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
-    judge = Judging(stage, policy, reference, prompts["select"], reward, selection, tokenizer)
-    before = judge.measure()
+    yardstick = Yardstick(
+        prompts["select"][: settings.evaluate_prompts],
+        Sampling(settings.max_new_tokens, settings.temperature, stop_tokens=(tokenizer.end_of_turn,)),
+        stage.seed,
+        reference,
+        {"reward": reward, "selection_reward": selection},
+        settings.missing_stop_reward,
+    )
+    before = yardstick.measure(policy)
+    learners = {
+        "policy": Learner(policy, settings.policy_optimiser, settings.schedule, precision),
+        "critic": Learner(critic, settings.critic_optimiser, settings.schedule, precision),
+    }
+    rounded = yardstick.frozen(DTYPES[precision])
     source = Rollouts(
         policy,
         critic,
-        reference,
-        reward,
+        rounded.reference,
+        rounded.rewards["reward"],
         prompts["train"],
         settings,
         stop_tokens=(tokenizer.end_of_turn,),
@@ -47,26 +61,28 @@ def run(stage: Stage) -> dict[str, Any]:
         typical_length=before["length"],
         precision=precision,
     )
-    judge.start(source, before["length"])
+    best = BestPolicy(
+        learners["policy"].masters, before["selection_reward"], settings.kl_limit, before["length"], LENGTH_RANGE
+    )
     engine = Engine(
-        {
-            "policy": Learner(policy, settings.policy_optimiser, settings.schedule, precision),
-            "critic": Learner(critic, settings.critic_optimiser, settings.schedule, precision),
-        },
+        learners,
         source,
         Policy(settings),
         folder=stage.folder,
-        checkpoint_every=5 * settings.epochs * settings.minibatches,
+        checkpoint_every=1,  # at each iteration's end, the only boundary: more than one iteration is never lost
         label="ppo",
-        after_step=judge,
-        stateful={"best": judge.best},
+        after_step=Judging(settings, policy, source, rounded, best),
+        stateful={"best": best},
+        tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
     engine.fit()
-    for learner in engine.learners.values():
+    for learner in learners.values():
         learner.release()
-    judge.best.restore()
-    after = judge.measure()
+    best.restore(policy)
+    if best.step == 0:
+        say("ppo: no checkpoint within the limits on KL and length is better than the SFT policy, which is kept.")
+    after = yardstick.measure(policy)
     for model, name in ((policy, "model"), (critic, "critic")):
         save_model(model, stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
         tokenizer.save(stage.folder / name, policy.config.context)
@@ -79,7 +95,7 @@ def run(stage: Stage) -> dict[str, Any]:
         "selection_after": after["selection_reward"],
         "length_before": before["length"],
         "length_after": after["length"],
-        "chosen_step": judge.best.step,
+        "chosen_step": best.step,
         "steps": settings.steps,
         "episodes": settings.steps * settings.episodes,
     }
@@ -101,43 +117,12 @@ def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int
 
 
 class Judging:
-    """Evaluates the policy on the selection openings every so many iterations, and keeps the best: the engine's hook."""
-
-    best: BestPolicy
-    source: Rollouts
+    """Measures the policy on the selection openings every so many iterations, and keeps the best: the engine's hook."""
 
     def __init__(
-        self,
-        stage: Stage,
-        policy: Model,
-        reference: Model,
-        prompts: list[tuple[int, ...]],
-        reward: RewardModel,
-        selection: RewardModel,
-        tokenizer: Tokenizer,
+        self, settings: PpoSettings, policy: Model, source: Rollouts, yardstick: Yardstick, best: BestPolicy
     ) -> None:
-        self.settings, self.seed = stage.recipe.ppo, stage.seed
-        self.policy, self.reference = policy, reference
-        self.prompts = prompts[: self.settings.evaluate_prompts]
-        self.scorers = {"reward": reward, "selection_reward": selection}
-        self.sampling = Sampling(
-            self.settings.max_new_tokens, self.settings.temperature, stop_tokens=(tokenizer.end_of_turn,)
-        )
-
-    def start(self, source: Rollouts, typical_length: float) -> None:
-        self.source = source
-        self.best = BestPolicy(self.policy, self.settings.kl_limit, typical_length, LENGTH_RANGE)
-
-    def measure(self) -> dict[str, float]:
-        return evaluate_policy(
-            self.policy,
-            self.reference,
-            self.prompts,
-            self.sampling,
-            self.seed,
-            dict(self.scorers),
-            self.settings.missing_stop_reward,
-        )
+        self.settings, self.policy, self.source, self.yardstick, self.best = settings, policy, source, yardstick, best
 
     def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
         if not self.source.at_boundary():
@@ -145,7 +130,7 @@ class Judging:
         line: dict[str, Any] = dict(self.source.measured)
         iteration = self.source.iteration
         if iteration % self.settings.evaluate_every == 0 or iteration == self.settings.steps:
-            found = self.measure()
+            found = self.yardstick.measure(self.policy)
             self.best.offer(iteration, score=found["selection_reward"], kl=found["kl"], length=found["length"])
             line |= {f"heldout_{name}": value for name, value in found.items()}
         return line

@@ -20,8 +20,8 @@ from headwater.training.log import read_metrics
 from headwater.training.machine import prepare
 from headwater.training.source import DocumentStream
 
-ROWS_PER_BATCH = 4
-"""Rows per micro-batch: activations of about a thousand tokens stay in the processor's cache."""
+ROWS_PER_BATCH = 8
+"""Rows per micro-batch: activations of about two thousand tokens stay in the processor's cache."""
 
 QUICK_TEXTS = 100
 """Held-out documents measured on the way, of all sources alike; all of them at the end."""
@@ -49,6 +49,7 @@ def run(stage: Stage) -> dict[str, Any]:
         checkpoint_every=settings.checkpoint_every,
         label="pretrain",
         after_step=on_the_way,
+        tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
     engine.fit()

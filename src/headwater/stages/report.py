@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from headwater.recipe import ReportSettings
 from headwater.report.material import gather
 from headwater.report.page import render
 from headwater.report.summary import summarise
-from headwater.runs import Stage
+from headwater.runs import EXPECTED_CURVE, Stage
 from headwater.storage import write_atomically
 
 PAGE, SUMMARY = "report.html", "summary.json"
@@ -25,7 +24,7 @@ def run(stage: Stage) -> dict[str, Any]:
     settings = stage.settings
     assert isinstance(settings, ReportSettings)
     name = stage.folder.parent.name
-    material = gather(name, stage.parents, expected_curve(stage.recipe.run))
+    material = gather(name, stage.parents, stage.folder.parent / EXPECTED_CURVE)
     page = render(material, summarise(material.manifests), settings.examples)
     # Only now: drawing the page is most of this stage's time, and belongs into the summary.
     own = {"seconds": stage.elapsed(), "metrics": {}}
@@ -38,9 +37,3 @@ def run(stage: Stage) -> dict[str, Any]:
     for file, content in contents.items():
         write_atomically(stage.folder / file, content)
     return {"page": PAGE, "summary": SUMMARY, "page_bytes": len(page.encode("utf-8"))}
-
-
-def expected_curve(recipe: str) -> Path | None:
-    """The curve to expect, recipes/NAME.curve.json, where there is one: a list of {"step", "bits_per_byte"}."""
-    path = Path("recipes") / f"{recipe}.curve.json"
-    return path if path.is_file() else None

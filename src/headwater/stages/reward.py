@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.errors import UserError
 from headwater.evaluation.baselines import BagOfWords, Length
 from headwater.evaluation.calibration import pair_calibration
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
@@ -17,6 +18,7 @@ from headwater.feedback.store import Store
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
+from headwater.progress import Progress
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import fit_normaliser, raw_scores
 from headwater.runs import Stage
@@ -52,13 +54,15 @@ def run(stage: Stage) -> dict[str, Any]:
             folder=folder,
             label=f"reward ({share})",
             precision=precision,
+            tensorboard=stage.recipe.tensorboard,
         )
         gain, bias = normalisers[name] = fit_normaliser(raw_scores(model, dialogues))
         extra = {"gain": gain, "bias": bias}
         save_model(model, stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn, extra=extra)
         tokenizer.save(stage.folder / name, model.config.context)
         models[name] = model
-    metrics = gate(stage, models["model"], tokenizer)
+    with Progress("measure the reward model"):
+        metrics = gate(stage, models["model"], tokenizer)
     metrics |= {"gain": normalisers["model"][0], "bias": normalisers["model"][1]}
     metrics["sft_length"] = float(np.mean([len(answer.tokens) for answer in answers]))
     drop_checkpoints(*(folder for _, folder in parts.values()))
@@ -70,9 +74,14 @@ def sft_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[Answe
     recipe = stage.recipe
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", "train")
     given = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
+    if not given:
+        raise UserError(
+            f"No sentence is long enough for an opening of {recipe.sft.opening_words[0]} words: lower sft.opening_words."
+        )
     prompts = [opening.ids for opening in some(given, recipe.reward.normalise_samples, stage.seed)]
     sampling = Sampling(recipe.ppo.max_new_tokens, recipe.ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
-    return generate(policy, prompts, sampling, seeds=[stage.seed * 1_000_003 + index for index in range(len(prompts))])
+    seeds = [stage.seed * 1_000_003 + index for index in range(len(prompts))]
+    return generate(policy, prompts, sampling, seeds, label="answers of the SFT model")
 
 
 def gate(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def run(stage: Stage) -> dict[str, Any]:
         folder=stage.folder,
         checkpoint_every=settings.checkpoint_every,
         label="sft",
+        tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
     engine.fit()

@@ -76,8 +76,7 @@ class Learner:
         for name, parameter in self.module.named_parameters():
             if parameter.grad is not None:
                 master = self.masters[name]
-                gradient = parameter.grad.float()
-                master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+                master.grad = parameter.grad.float() if master.grad is None else master.grad.add_(parameter.grad)
                 parameter.grad = None
 
     def gradient_norm(self) -> Tensor | None:
@@ -175,7 +174,7 @@ class Engine:
                 due = 0 < self.checkpoint_every <= self.step - self.saved and not self.bad_updates
                 if self.source.at_boundary() and (due or stop.asked):
                     self.save()
-                if stop.asked and (self.source.at_boundary() or stop.out_of_patience):
+                if stop.asked and self.source.at_boundary():
                     raise Interrupted
 
     def train_step(self, batches: Sequence[Batch]) -> dict[str, float]:

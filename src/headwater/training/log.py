@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from headwater.errors import UserError
 from headwater.storage import write_atomically
 
 
@@ -16,7 +17,12 @@ class MetricsLog:
         self.path = folder / "metrics.jsonl"
         self._writer: Any = None
         if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise UserError(
+                    "`tensorboard: true` needs a package that is not installed: `pip install 'headwater[tensorboard]'`."
+                ) from None
 
             self._writer = SummaryWriter(str(folder / "tensorboard"))
 
@@ -42,7 +48,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # JSON lines may hold U+2028
         try:
             lines.append(json.loads(text))
         except ValueError:
