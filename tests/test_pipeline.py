@@ -22,9 +22,11 @@ from headwater.catalogue import find_run, find_stage, model_folder, table
 from headwater.errors import UserError
 from headwater.lineage import lineage
 from headwater.recipe import Recipe, validate
-from headwater.runs import Run, Stage
+from headwater.runs import EXPECTED_CURVE, Run, Stage
 from headwater.steps import STAGES, STEPS, ancestors, step_of
 
+MACHINE = ("seed", "threads", "tensorboard")
+"""Settings of the whole recipe: a stage's identity holds its seed; the others change no result."""
 FASTER = {"learning_rate": 2e-4, "epsilon": 1e-5}
 
 
@@ -82,7 +84,7 @@ def test_every_parent_comes_before_its_child() -> None:
     for number, step in enumerate(STEPS):
         assert set(step.parents) <= set(STAGES[:number])
     assert ancestors(step_of("reward")) == ["samples", "corpus", "tokenizer", "pretrain", "sft", "feedback"]
-    assert set(STAGES) == {name for name in Recipe.model_fields if name not in ("run", "seed", "threads")}
+    assert set(STAGES) == {name for name in Recipe.model_fields if name not in ("run", *MACHINE)}
 
 
 def test_all_stages_run_once_in_order_and_a_rerun_changes_no_file(tmp_path: Path, fakes: Fakes) -> None:
@@ -199,6 +201,35 @@ def test_an_interrupted_stage_of_another_recipe_is_refused_too(tmp_path: Path, f
         go(tmp_path, make_recipe(pretrain={"tokens": 5}))
 
 
+def test_changed_texts_of_a_folder_make_a_new_corpus(
+    tmp_path: Path, fakes: Fakes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("One.")
+    (texts / "gone.txt").symlink_to("nowhere")
+    recipe = make_recipe(corpus={"sources": [{"folder": str(texts)}, {"samples": "reviews"}]})
+    go(tmp_path, recipe)
+    fakes.calls.clear()
+    run = go(tmp_path, recipe)
+    assert fakes.calls == []
+    assert f"folder {texts}" in lineage(run)
+    (texts / "a.txt").write_text("Two.")
+    go(tmp_path, recipe)
+    assert fakes.calls[:1] == ["corpus"]
+    assert "changed" in capsys.readouterr().err
+
+
+def test_the_curve_to_expect_goes_into_the_run(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    with Run(tmp_path, "r") as run:
+        pipeline.keep_expected_curve(recipe, run)
+        assert not (run.folder / EXPECTED_CURVE).exists()
+        (tmp_path / "mine.curve.json").write_text("[]")
+        pipeline.keep_expected_curve(recipe, run)
+    assert (run.folder / EXPECTED_CURVE).read_text() == "[]"
+
+
 def test_what_a_stage_reads_of_other_sections_counts(tmp_path: Path, fakes: Fakes) -> None:
     go(tmp_path, make_recipe(), until="feedback")
     other = make_recipe(sft={"instructions": {"film-reviews": "Say something."}})
@@ -215,7 +246,7 @@ def test_stages_read_only_what_their_place_in_the_order_declares() -> None:
         path = folder / f"{step.name}.py"
         if not path.is_file() or step.name == "report":
             continue
-        declared = (*step.reads, step.name, "seed", "threads", "run")
+        declared = (*step.reads, step.name, "run", *MACHINE)
         for read in re.findall(r"\brecipe\.([a-z_.]+)", ast.unparse(ast.parse(path.read_text()))):
             known = any(read == one or read.startswith(f"{one}.") or one.startswith(f"{read}.") for one in declared)
             assert known, f"the stage {step.name} reads {read}: add it to its `reads` in steps.py"

@@ -114,7 +114,7 @@ def test_bf16_training_takes_another_path_to_the_same_attention():
 
     queries, keys, values = (torch.randn(2, heads, 7, 8, requires_grad=True) for heads in (4, 2, 2))
     for mask in (None, torch.rand(2, 1, 7, 7) > 0.5):
-        mask = mask if mask is None else mask | torch.eye(7, dtype=torch.bool)
+        mask = mask if mask is None else block.additive(mask | torch.eye(7, dtype=torch.bool), torch.float32)
         plain = block.attend(queries, keys, values, mask, grouped=True)
         found = block._attend_by_products(queries, keys, values, mask, grouped=True)
         torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-5)

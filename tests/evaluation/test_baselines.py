@@ -7,7 +7,7 @@ import pytest
 
 from headwater.errors import UserError
 from headwater.evaluation.baselines import BagOfWords, Length, majority_accuracy
-from headwater.evaluation.judges import pair_accuracy
+from headwater.evaluation.pairs import pair_accuracy
 
 GOOD = ["good", "wonderful", "moving", "funny"]
 BAD = ["bad", "dull", "empty", "silly"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.evaluation import pairs
-from headwater.evaluation.judges import pair_accuracy
+from headwater.evaluation.pairs import pair_accuracy
 
 ITEM = st.tuples(st.integers(-5, 5), st.integers(-40, 40), st.sampled_from("ab"))
 

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from headwater.recipe import CorpusSettings, Recipe, SourceSettings
 from headwater.runs import Stage
 from headwater.stages import report
@@ -52,11 +50,3 @@ def test_running_it_again_gives_the_same_files(tmp_path: Path) -> None:
         report.run(stage)
         contents.append([(stage.folder / name).read_bytes() for name in ("report.html", "summary.json")])
     assert contents[0] == contents[1]
-
-
-def test_the_expected_curve_stands_beside_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert report.expected_curve("small") is None
-    (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "small.curve.json").write_text("[]")
-    assert report.expected_curve("small") == Path("recipes/small.curve.json")

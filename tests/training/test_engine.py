@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch
 from headwater.errors import Interrupted, UserError
 from headwater.objectives.causal import CausalLM
 from headwater.recipe import ScheduleSettings
-from headwater.training import checkpoint
+from headwater.training import checkpoint, stop
 from headwater.training.batch import collate
 from headwater.training.engine import BAD_UPDATES_IN_A_ROW, REWINDS, Engine, Term
 from headwater.training.log import MetricsLog, read_metrics
@@ -172,6 +173,26 @@ def test_a_signal_saves_and_stops_and_a_resume_goes_on_to_the_same_weights(tmp_p
     assert engine.resume()
     engine.fit()
     assert same_weights(weights_of(model), expected)
+
+
+def test_an_update_longer_than_the_patience_is_left_and_done_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(stop, "PATIENCE", 0.2)
+    _, engine = engine_of(6, folder=tmp_path)
+
+    def slow(step, _):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                time.sleep(0.01)
+        return {}
+
+    engine.after_step = slow
+    engine.checkpoint_every = 1
+    with pytest.raises(Interrupted):
+        engine.fit()
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert checkpoint.load_newest(tmp_path / "checkpoints")[0] == 1
 
 
 def test_a_resume_keeps_what_else_changes(tmp_path):

@@ -22,7 +22,7 @@ from headwater.training.engine import Engine, Learner
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
-LENGTH_RANGE = (0.75, 1.25)
+LENGTH_RANGE = (0.8, 1.2)
 """A checkpoint is chosen only while its answers are about as long as the SFT policy's."""
 
 
