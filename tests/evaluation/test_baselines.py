@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headwater.errors import UserError
-from headwater.evaluation.baselines import BagOfWords, Length, majority_accuracy
+from headwater.evaluation.baselines import BagOfWords, Length
 from headwater.evaluation.pairs import pair_accuracy
 
 GOOD = ["good", "wonderful", "moving", "funny"]
@@ -67,9 +67,3 @@ def test_length_learns_its_direction() -> None:
     texts = ["a", "a b", "a b c"]
     assert list(Length().fit(texts, [3, 2, 1]).score(["x y", "x"])) == [-2, -1]
     assert list(Length().fit(texts, [1, 2, 3]).score(["x y", "很好看"])) == [2, 3]
-
-
-def test_majority() -> None:
-    assert majority_accuracy([True, True, False, True]) == 0.75
-    assert majority_accuracy([False, False, True, False]) == 0.75
-    assert np.isnan(majority_accuracy([]))

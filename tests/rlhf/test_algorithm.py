@@ -192,6 +192,18 @@ def test_a_ramp_holds_the_kl_against_a_part_of_the_target():
     assert controller.beta < 0.1 * (1 + 0.2 * 64 / 1000)
 
 
+def test_the_length_controller_does_not_swing():
+    """The length answers to the weight with a delay, as a policy does: it moves by so much per iteration."""
+    controller, mean, lengths = LengthController(typical=26.0, rate=0.5), 26.0, []
+    for _ in range(60):
+        mean += 2.0 * controller.weight - 1.0  # a drift of one token per iteration
+        controller.update(mean)
+        lengths.append(mean)
+    assert min(lengths) > 0.8 * 26
+    assert max(lengths) < 1.05 * 26
+    assert lengths[-1] == pytest.approx(26, rel=0.02)
+
+
 def test_the_length_controller_holds_a_mean_length_that_rewards_pull_away():
     """A simulated plant: each unit of weight lengthens answers by a third, and something pulls them to half."""
     controller, mean = LengthController(typical=30.0, rate=1.0), 30.0

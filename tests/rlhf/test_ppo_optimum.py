@@ -12,6 +12,7 @@ from headwater.objectives.policy import Policy
 from headwater.recipe import PpoSettings, ScheduleSettings
 from headwater.rlhf.rollouts import Rollouts, log_probabilities_of, values_of
 from headwater.training.engine import Engine
+from headwater.training.precision import DTYPES
 from tiny import learner, lively_model, same_weights, tiny_model, weights_of
 
 VOCABULARY = 6
@@ -74,18 +75,19 @@ def settings(**changes):
     return PpoSettings(**(values | changes))
 
 
-def start(given, folder=None, scorer=score, checkpoint_every=0, seed=3, after_step=None):
+def start(given, folder=None, scorer=score, checkpoint_every=0, seed=3, after_step=None, precision="fp32"):
     """Policy, critic and reference, and the engine that trains them."""
     if folder:
         folder.mkdir(exist_ok=True)
     policy = lively_model(seed=seed, vocabulary=VOCABULARY, factor=3.0)
     reference = copy.deepcopy(policy).requires_grad_(False)
     critic = tiny_model("critic", seed=seed, vocabulary=VOCABULARY)
-    source = Rollouts(policy, critic, reference, scorer, [PROMPT], given, stop_tokens=STOP, seed=5)
+    fixed = reference.frozen(DTYPES[precision])
+    source = Rollouts(policy, critic, fixed, scorer, [PROMPT], given, stop_tokens=STOP, seed=5, precision=precision)
     engine = Engine(
         {
-            "policy": learner(policy, learning_rate=3e-3, epsilon=1e-5, schedule=given.schedule),
-            "critic": learner(critic, learning_rate=3e-3, epsilon=1e-5, schedule=given.schedule),
+            name: learner(module, learning_rate=3e-3, epsilon=1e-5, schedule=given.schedule, precision=precision)
+            for name, module in (("policy", policy), ("critic", critic))
         },
         source,
         Policy(given),
@@ -105,6 +107,18 @@ def test_ppo_reaches_the_reference_tilted_by_the_reward():
     engine.fit()
     after = distance(distribution(policy), goal)
     assert after < 0.05
+
+
+def test_ppo_in_bf16_gets_there_too_and_starts_at_kl_0():
+    lines = []
+    policy, reference, engine = start(
+        settings(), precision="bf16", after_step=lambda _, metrics: lines.append(dict(engine.source.measured)) or {}
+    )
+    engine.fit()
+    assert lines[0]["kl"] == 0.0
+    goal = optimum(reference)
+    assert distance(distribution(engine.learners["policy"].release()), goal) < 0.07
+    assert engine.learners["policy"].module is policy
 
 
 def test_ppo_with_a_larger_beta_stays_nearer_to_the_reference():

@@ -93,7 +93,7 @@ def test_an_answer_without_stop_token_gets_the_penalty_instead_of_its_score():
 
 def test_only_answers_that_ended_are_paid_for_their_length():
     source = rollouts(scorer=lambda dialogues: torch.zeros(len(dialogues)), length_control=1.0, missing_stop_reward=0.0)
-    source.iteration, source.length.weight = 1, 2.0
+    source.iteration, source.length.total = 1, 2.0
     episodes = source.collect()
     paid = {}
     for updates in source._updates(episodes):

@@ -81,16 +81,3 @@ class Length:
 
 def lengths_of(texts: Sequence[str]) -> Array:
     return np.array([len(units(text)) for text in texts], dtype=np.float64)
-
-
-def majority_accuracy(first_is_better: ArrayLike) -> float:
-    """Accuracy of always naming the side that is right more often, [pairs] of bool; NaN without pairs.
-
-    Where the side is random, as in pairs made of ratings, it is ½ but for chance; in data with a habit of putting the
-    better answer first it shows that habit.
-    """
-    sides = np.asarray(first_is_better, dtype=bool)
-    if not sides.size:
-        return float("nan")
-    share = float(sides.mean())
-    return max(share, 1 - share)

@@ -109,7 +109,6 @@ def accuracy_bars(reward: Row) -> Markup | None:
         ("accuracy", "reward model", FIRST),
         ("bag_of_words", "word counts (ridge)", SECOND),
         ("length_baseline", "length alone", SECOND),
-        ("majority", "majority", SECOND),
         ("rater_ceiling", "other raters (ceiling)", THIRD),
     )
     bars = [(label, value, colour) for key, label, colour in names if (value := number(reward.get(key))) is not None]

@@ -96,15 +96,25 @@ class KLController:
         self.beta = state["beta"]
 
 
+LOOK_AHEAD = 8
+"""Iterations for which `LengthController` takes the present error to last: that damps what the sum alone would make swing."""
+
+
 class LengthController:
     """Holds the mean length of the answers: a Lagrange multiplier, moved by dual ascent.
 
-    The score of an answer gets weight·(length / typical − 1); weight ← weight + rate·clip(1 − mean / typical, ±0.2).
-    At a fixed weight every token is worth the same, so single answers stay as different in length as they were.
+    The score of an answer gets weight·(length / typical − 1). With error = clip(1 − mean / typical, ±0.2) of each iteration,
+    weight = rate·(Σ error + LOOK_AHEAD·last error): a proportional–integral controller. At a fixed weight every token is worth
+    the same, so single answers stay as different in length as they were.
     """
 
     def __init__(self, typical: float, rate: float) -> None:
-        self.typical, self.rate, self.weight = typical, rate, 0.0
+        self.typical, self.rate = typical, rate
+        self.total, self.last = 0.0, 0.0
+
+    @property
+    def weight(self) -> float:
+        return self.rate * (self.total + LOOK_AHEAD * self.last)
 
     def bonus(self, lengths: Tensor) -> Tensor:
         """What an answer of each length gets (or loses), [answers]."""
@@ -112,10 +122,11 @@ class LengthController:
 
     def update(self, mean: float) -> None:
         """Hears the mean length of an iteration, in tokens."""
-        self.weight += self.rate * min(max(1 - mean / self.typical, -0.2), 0.2)
+        self.last = min(max(1 - mean / self.typical, -0.2), 0.2)
+        self.total += self.last
 
     def state_dict(self) -> dict[str, Any]:
-        return {"weight": self.weight}
+        return {"total": self.total, "last": self.last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.weight = state["weight"]
+        self.total, self.last = state["total"], state["last"]

@@ -58,7 +58,7 @@ def run(stage: Stage) -> dict[str, Any]:
         settings,
         stop_tokens=(tokenizer.end_of_turn,),
         seed=stage.seed,
-        typical_length=before["length"],
+        typical_length=stage.metrics_of("reward")["sft_length"],
         precision=precision,
     )
     best = BestPolicy(

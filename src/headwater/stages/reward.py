@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.evaluation.baselines import BagOfWords, Length, majority_accuracy
+from headwater.evaluation.baselines import BagOfWords, Length
 from headwater.evaluation.calibration import pair_calibration
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
 from headwater.feedback.agreement import rater_ceiling
@@ -117,7 +116,6 @@ def gate(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any]:
         "bag_of_words": clear["bag_of_words"].accuracy,
         "bag_of_words_ci": [clear["bag_of_words"].low, clear["bag_of_words"].high],
         "length_baseline": clear["length"].accuracy,
-        "majority": majority_accuracy([a.mean > b.mean for a, b in combinations(chosen, 2) if a.mean != b.mean]),
         "rater_ceiling": ceiling.accuracy,
         "length_correlation": float(np.corrcoef(scores["reward"], lengths)[0, 1]),
         "ece": curve.error,
