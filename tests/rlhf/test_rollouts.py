@@ -119,7 +119,7 @@ def test_a_sampler_that_disagrees_with_the_training_path_is_refused():
     source.iteration = 1
     episodes = source.collect()
     assert source.sampler_difference < 1e-4
-    episodes.answers[2].log_probabilities[0] += 2e-4
+    episodes.answers[2].log_probabilities[0] += 1e-3
     with pytest.raises(UserError, match="log-probabilities"):
         source._check_sampler(episodes)
 

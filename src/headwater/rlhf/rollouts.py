@@ -36,7 +36,7 @@ class Tolerance:
     largest: float
 
 
-SAMPLER_TOLERANCE = {"fp32": Tolerance(1e-5, 1e-4), "bf16": Tolerance(0.02, 0.25)}
+SAMPLER_TOLERANCE = {"fp32": Tolerance(3e-5, 5e-4), "bf16": Tolerance(0.02, 0.25)}
 """By measurement (docs/lab.md): sums in another order differ by so much and no more."""
 
 

@@ -172,9 +172,13 @@ class Engine:
                 bar.advance(self._permille() - bar.done, note=_note(metrics))
                 # Not amid bad updates: there would be nothing to go back to.
                 due = 0 < self.checkpoint_every <= self.step - self.saved and not self.bad_updates
-                if self.source.at_boundary() and (due or stop.asked):
+                if not self.source.at_boundary():
+                    continue
+                if stop.asked:
+                    stop.take_time()
+                if due or stop.asked:
                     self.save()
-                if stop.asked and self.source.at_boundary():
+                if stop.asked:
                     raise Interrupted
 
     def train_step(self, batches: Sequence[Batch]) -> dict[str, float]:

@@ -38,6 +38,10 @@ class StopSignal:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    def take_time(self) -> None:
+        """A boundary is reached: what is saved now is not cut short."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.asked = True
         for each in (signal.SIGINT, signal.SIGTERM):
