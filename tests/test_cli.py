@@ -155,11 +155,19 @@ def test_reuse(tmp_path: Path, recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "arguments", "parts"),
     [
-        ("run: r\ncorpus: {sources: [{samples: reviews}]}\nsft: {epoch: 2}", [], ["`sft.epoch`", "`epochs`"]),
+        (
+            "run: r\ncorpus: {sources: [{samples: reviews}]}\nsft: {epoch: 2}",
+            [],
+            ["bad.yaml: `sft.epoch`", "`sft.epochs`"],
+        ),
         ("run: r\ncorpus: {sources: [{samples: reviews}]}\nsft: {epochs: two}", [], ["`sft.epochs`", "'two'"]),
         ("run: [", [], ["line 1", "not valid YAML"]),
         ("", [], ["holds no recipe"]),
-        ("run: r\ncorpus: {sources: [{samples: reviews}]}", ["ppo.stepz=1"], ["`ppo.stepz`", "`steps`"]),
+        (
+            "run: r\ncorpus: {sources: [{samples: reviews}]}",
+            ["ppo.stepz=1"],
+            ["The command line: `ppo.stepz`", "`ppo.steps`"],
+        ),
         ("run: r\ncorpus: {sources: [{samples: reviews}]}", ["ppo"], ["`ppo` is not an override"]),
         ("run: r\ncorpus: {sources: [{samples: reviews}]}", ["--until", "ppoo"], ["did you mean `ppo`?"]),
     ],

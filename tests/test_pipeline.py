@@ -191,12 +191,15 @@ def test_an_interrupted_stage_of_another_recipe_is_refused_too(tmp_path: Path, f
 
     def fail(stage: Stage) -> dict[str, Any]:
         if stage.name == "pretrain":
+            if stage.settings.tokens != 7:
+                (stage.folder / "checkpoints" / "00000050").mkdir(parents=True)
             raise KeyboardInterrupt
         return real(stage)
 
     fakes.run = fail  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        go(tmp_path, make_recipe())
+    for tokens in (7, 1_000_000):  # of the first attempt there is no checkpoint: nothing is lost
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path, make_recipe(pretrain={"tokens": tokens}))
     with pytest.raises(UserError, match=r"`pretrain.tokens` = 1000000, this recipe 5; .* delete .*\.pretrain\.partial"):
         go(tmp_path, make_recipe(pretrain={"tokens": 5}))
 

@@ -48,10 +48,10 @@ def test_overrides_win_and_are_typed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("sft.epoch=3", ["`sft.epoch` is not a setting", "did you mean `epochs`?"]),
+        ("sft.epoch=3", ["`sft.epoch` is not a setting", "did you mean `sft.epochs`?"]),
         ("stf.epochs=3", ["`stf` is not a setting", "did you mean `sft`?"]),
-        ("pretrain.model.layer=3", ["`pretrain.model.layer`", "`layers`"]),
-        ("corpus.sources=[{sample: reviews}]", ["sources.0.sample", "`samples`"]),
+        ("pretrain.model.layer=3", ["`pretrain.model.layer`", "`pretrain.model.layers`"]),
+        ("corpus.sources=[{sample: reviews}]", ["sources.0.sample", "`corpus.sources.samples`"]),
         ("sft.epochs=two", ["`sft.epochs` is 'two'", "integer"]),
         ("sft.epochs=1.5", ["`sft.epochs` is 1.5"]),
         ("sft.epochs='2'", ["`sft.epochs` is '2'"]),
@@ -64,6 +64,14 @@ def test_overrides_win_and_are_typed(tmp_path: Path) -> None:
         ("run=..", ["`run` is '..'"]),
         ("corpus=", ["`corpus`"]),
         ("ppo.beta=.nan", ["`ppo.beta`"]),
+        ("ppo.beta=.inf", ["`ppo.beta`"]),
+        ("seed=20260101120000", ["`seed`", "less than 2147483648"]),
+        ("ppo=3", ["`ppo` is a section", "ppo.KEY=VALUE"]),
+        ("ppo..steps=3", ["not an override"]),
+        ("run=2001-02-31", ["not valid YAML"]),
+        ("pretrain.model.optimiser={}", ["did you mean `pretrain.optimiser`?"]),
+        ("pretrain.model.heads=3", ["pretrain.model.d_model", "multiple"]),
+        ("ppo.max_new_tokens=5000", ["ppo.max_new_tokens = 5000", "context"]),
     ],
 )
 def test_mistakes_name_the_key_and_the_mend(tmp_path: Path, override: str, parts: list[str]) -> None:

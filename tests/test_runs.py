@@ -205,7 +205,7 @@ with Run(Path(sys.argv[1]), "r"):
 
 def test_run_where_a_file_is(tmp_path: Path) -> None:
     (tmp_path / "r").write_text("x")
-    with pytest.raises(UserError, match="is no folder"), Run(tmp_path, "r"):
+    with pytest.raises(UserError, match="cannot be a folder"), Run(tmp_path, "r"):
         pass
 
 

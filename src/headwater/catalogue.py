@@ -13,10 +13,12 @@ from headwater.errors import UserError
 from headwater.manifest import Manifest, read_manifest
 from headwater.progress import duration
 from headwater.runs import Run
-from headwater.steps import STAGES
+from headwater.steps import STAGES, step_of
 
 MODEL_STAGES = ("ppo", "sft", "pretrain")
 """Stages that make a model to talk to, the best first."""
+WITH_MODEL = ("pretrain", "sft", "reward", "ppo")
+"""Stages that make a model of any kind."""
 
 
 def runs_root(given: Path | None = None) -> Path:
@@ -55,7 +57,10 @@ def model_folder(name: str, root: Path, stage: str | None = None) -> Path:
     for folder in (root / name, Path(name)):
         if stage is None and (found := _model_in(folder)) is not None:
             return _whole(found)
-    run = find_run(name, root)
+    run, named = find_stage(name, root)
+    stage = stage or named
+    if stage and step_of(stage).name not in WITH_MODEL:
+        raise UserError(f"The stage `{stage}` makes no model: name one of {', '.join(WITH_MODEL)}.")
     for candidate in (stage,) if stage else MODEL_STAGES:
         if (found := _model_in(run.stage(candidate))) is not None:
             return _whole(found)
@@ -85,7 +90,10 @@ def table(root: Path) -> str:
     """The runs below `root`, one a line: name, finished stages, time, date."""
     runs = all_runs(root)
     if not runs:
-        return f"There are no runs in {root} yet: `headwater run recipes/quickstart.yaml` makes the first."
+        if not root.is_dir() and root.exists():
+            raise UserError(f"{root} is a file, not a folder of runs: give a folder with --runs.")
+        folder = "" if root == runs_root() else f" --runs {root}"
+        return f"There are no runs in {root} yet: `headwater run recipes/quickstart.yaml{folder}` makes the first."
     width = max(len(run.name) for run in runs)
     lines = []
     for run in runs:

@@ -21,6 +21,8 @@ def chat(
     seed: int = 0,
 ) -> None:
     """Answers `prompt` once, or holds a conversation until an empty line or end of input. The answer streams."""
+    if not temperature > 0:  # not a number
+        raise UserError(f"--temperature {temperature} is no number above 0: give one such as 0.8.")
     model, _ = load_model(model_folder)
     if model.kind != "language-model":
         raise UserError(f"{model_folder} is a {model.kind} model, which gives scores: name a stage whose model writes.")
@@ -33,10 +35,13 @@ def chat(
         return
     conversation: list[dict[str, str]] = []
     while (text := _ask()) is not None:
-        conversation.append({"role": "user", "content": text})
-        conversation.append(
-            {"role": "assistant", "content": say_answer(model, tokenizer, conversation, sampling, seed)}
-        )
+        turn = {"role": "user", "content": text}
+        try:
+            answer = say_answer(model, tokenizer, [*conversation, turn], sampling, seed)
+        except UserError as error:  # too long a line: the dialogue goes on without it
+            print(error, file=sys.stderr, flush=True)
+            continue
+        conversation += [turn, {"role": "assistant", "content": answer}]
         seed += 1
 
 

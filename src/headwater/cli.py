@@ -82,9 +82,9 @@ def run(
     from headwater.recipe import origins, read_with_overrides, validate
     from headwater.runs import Run
 
-    overrides = [*(overrides or []), *([f"run={_quoted(name)}"] if name else [])]
+    overrides = _with_run(overrides, name)
     given = read_with_overrides(recipe, overrides)
-    resolved = validate(given, str(recipe))
+    resolved = validate(given, str(recipe), overrides)
     step_of(until)
     place = Run(catalogue.runs_root(root), resolved.run)
     if dry:
@@ -105,7 +105,7 @@ def _command_of(stage: str) -> Callable[..., None]:
         from headwater.recipe import load_recipe
         from headwater.runs import Run
 
-        resolved = load_recipe(recipe, [*(overrides or []), *([f"run={_quoted(name)}"] if name else [])])
+        resolved = load_recipe(recipe, _with_run(overrides, name))
         with _stoppable(), Run(catalogue.runs_root(root), resolved.run) as place:
             pipeline.keep_expected_curve(recipe, place)
             pipeline.run_one(resolved, place, stage)
@@ -120,7 +120,7 @@ def chat(
     greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.01, help="Lower: safer; higher: more varied.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answers.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same answers.")] = 1,
     root: Root = None,
 ) -> None:
     """Talk to a model in the terminal."""
@@ -226,6 +226,6 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _quoted(text: str) -> str:
-    """Text as a YAML string, so that a run called 2024 is not taken for a number."""
-    return "'" + text.replace("'", "''") + "'"
+def _with_run(overrides: list[str] | None, name: str | None) -> list[str]:
+    """The overrides, with `--run NAME` as one: a YAML string, so that a run called 2024 is not taken for a number."""
+    return [*(overrides or []), *([] if name is None else ["run='" + name.replace("'", "''") + "'"])]

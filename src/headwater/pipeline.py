@@ -181,7 +181,7 @@ def _made_as(run: Run, stage: str) -> Iterator[tuple[Path, Identity]]:
     if manifest is not None:
         yield run.stage(stage), _stored(manifest)
     started = run.started_as(stage)
-    if started is not None:
+    if started is not None and any(run.work(stage).glob("**/checkpoints/[0-9]*")):  # else there is no work to lose
         yield run.work(stage), started
 
 

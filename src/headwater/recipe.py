@@ -284,7 +284,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises UserError, naming the key, where the file is missing, is no YAML, has an unknown key or a wrong type.
     """
-    return validate(read_with_overrides(path, overrides), str(path))
+    return validate(read_with_overrides(path, overrides), str(path), overrides)
 
 
 def read_with_overrides(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -318,6 +318,8 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"The value in `{override}` is not valid YAML: put it in quotes.") from None
     keys = name.split(".")
+    if not all(keys):
+        raise UserError(f"`{override}` is not an override: write it as stage.key=value, for example ppo.steps=20.")
     for key in keys[:-1]:
         inner = data.setdefault(key, {})
         if not isinstance(inner, dict):
@@ -326,12 +328,31 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     data[keys[-1]] = value
 
 
-def validate(data: dict[str, Any], place: str) -> Recipe:
-    """Plain data → Recipe. `place` is named in the error."""
+def validate(data: dict[str, Any], place: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Plain data → Recipe. `place` is named in the error, unless the mistake is in one of the overrides."""
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{place}: {_explain(error)}") from None
+        name, sentence = _explain(error)
+        given = any(f"{name}.".startswith(f"{override.partition('=')[0]}.") for override in overrides)
+        raise UserError(f"{'The command line' if given else place}: {sentence}") from None
+    try:
+        _check_relations(recipe)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    return recipe
+
+
+def _check_relations(recipe: Recipe) -> None:
+    """Raises UserError where settings that are right alone do not fit each other: before any stage has run."""
+    from headwater.models.config import DecoderConfig
+
+    model = DecoderConfig.from_settings(recipe.pretrain.model, recipe.tokenizer.vocabulary)
+    if recipe.ppo.max_new_tokens >= model.context:
+        raise UserError(
+            f"ppo.max_new_tokens = {recipe.ppo.max_new_tokens} leaves no room for a prompt in a context of "
+            f"{model.context}: make the answers shorter or pretrain.model.context longer."
+        )
 
 
 def origins(recipe: Recipe, given: dict[str, Any], overrides: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
@@ -351,19 +372,48 @@ def _walk(resolved: dict[str, Any], given: Any, overridden: set[str], prefix: st
             yield name, value, "command line" if name in overridden else "recipe" if is_given else "default"
 
 
-def _explain(error: ValidationError) -> str:
-    """The first problem of a validation error as one sentence."""
+def _explain(error: ValidationError) -> tuple[str, str]:
+    """The setting of the first problem of a validation error, and the problem as one sentence."""
     problem = error.errors()[0]
     location = [part for part in problem["loc"] if isinstance(part, str)]
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
-        mend = f"did you mean `{near[0]}`?" if near else "this section has no keys."
-        return f"`{name}` is not a setting; {mend}"
+        return name, f"`{name}` is not a setting; did you mean `{_nearest(location)}`?"
     if problem["type"] == "missing":
-        return f"`{name}` is missing: add it."
-    return f"`{name}` is {problem['input']!r}, which does not fit: {problem['msg'][0].lower()}{problem['msg'][1:]}."
+        return name, f"`{name}` is missing: add it."
+    if problem["type"] == "model_type":
+        return name, f"`{name}` is a section: give its keys, as in `{name}.KEY=VALUE`."
+    if problem["type"] == "string_pattern_mismatch":
+        return (
+            name,
+            f"`{name}` is {problem['input']!r}: use letters, digits, `.`, `_` and `-`, a letter or digit first.",
+        )
+    why = problem["msg"].removeprefix("Value error, ")
+    return name, f"`{name}` is {problem['input']!r}, which does not fit: {why[0].lower()}{why[1:]}."
+
+
+def _nearest(location: list[str]) -> str:
+    """The whole name of the setting that was meant: in the same section, or else, where nothing there is like it, the
+    likest of all.
+    """
+    section, key = location[:-1], location[-1]
+    here = difflib.get_close_matches(key, _keys_at(section), n=1, cutoff=0.6)
+    if here:
+        return ".".join([*section, here[0]])
+    everywhere = {name.rpartition(".")[2]: name for name in reversed(list(_names(Recipe, "")))}
+    there = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.6)
+    if there:
+        return everywhere[there[0]]
+    return ".".join([*section, difflib.get_close_matches(key, _keys_at(section), n=1, cutoff=0.0)[0]])
+
+
+def _names(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    """The dotted names of a section's settings and of those in its sections, the outer ones first."""
+    for key in section.model_fields:
+        yield f"{prefix}{key}"
+    for key, field in section.model_fields.items():
+        if (inner := _section_of(field.annotation)) is not None:
+            yield from _names(inner, f"{prefix}{key}.")
 
 
 def _keys_at(location: list[str]) -> list[str]:

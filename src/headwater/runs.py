@@ -101,7 +101,9 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.folder / ".lock", self.name)
         except (FileExistsError, NotADirectoryError):
-            raise UserError(f"{self.folder} is no folder: choose another name with --run NAME.") from None
+            raise UserError(
+                f"{self.folder} cannot be a folder: choose another name with --run NAME, or another place with --runs."
+            ) from None
         for work in self.folder.glob(f".*{storage.TEMPORARY}"):
             self._complete(work.name[1 : -len(storage.TEMPORARY)])
         return self

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headwater.corpus.documents import names_of_sources, read_folder, read_sources
+from headwater.corpus.documents import fingerprint, names_of_sources, read_folder, read_sources
 from headwater.corpus.readers import READERS, Fault, decode
 from headwater.errors import UserError
 from headwater.recipe import SourceSettings
@@ -84,6 +85,33 @@ def test_no_garbage_is_fatal(tmp_path, content):
         (tmp_path / f"x{ending}").write_bytes(content)
     documents, _ = read(tmp_path)
     assert all(isinstance(document.text, str) for document in documents)
+
+
+def test_names_that_are_no_utf8_pipes_and_linked_folders_are_set_aside_or_read(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    name = os.fsdecode(b"caf\xe9.txt")
+    (texts / name).write_text("Read.")
+    os.mkfifo(texts / "pipe.txt")
+    (texts / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (texts / "gone.jsonl").symlink_to("nowhere")
+    documents, faults = read(texts)
+    assert [document.id for document in documents] == ["texts/caf\\xe9.txt"]
+    assert dict(faults) == {
+        "gone.jsonl": "cannot be opened: No such file or directory",
+        "loop": "a link to a folder, not followed",
+        "pipe.txt": "not a regular file",
+    }
+    before = fingerprint(texts)
+    (texts / name).write_text("Changed.")
+    assert fingerprint(texts) != before
+
+
+def test_a_line_separator_is_no_end_of_a_row(tmp_path):
+    (tmp_path / "a.csv").write_text('text,licence\n"one\u2028two",MIT\n', encoding="utf-8")
+    documents, faults = read(tmp_path)
+    assert [(document.text, document.licence) for document in documents] == [("one\u2028two", "MIT")]
+    assert not faults
 
 
 def test_encodings():

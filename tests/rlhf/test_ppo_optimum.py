@@ -112,7 +112,7 @@ def test_ppo_reaches_the_reference_tilted_by_the_reward():
 def test_ppo_in_bf16_gets_there_too_and_starts_at_kl_0():
     lines = []
     policy, reference, engine = start(
-        settings(), precision="bf16", after_step=lambda _, metrics: lines.append(dict(engine.source.measured)) or {}
+        settings(), precision="bf16", after_step=lambda *_: lines.append(dict(engine.source.measured)) or {}
     )
     engine.fit()
     assert lines[0]["kl"] == 0.0

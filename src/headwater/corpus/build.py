@@ -71,7 +71,7 @@ class Ledger:
             "documents_in": self.read.total(),
             "documents_kept": self.kept.total(),
             "read_by_source": dict(sorted(self.read.items())),
-            "kept_by_source": dict(sorted(self.kept.items())),
+            "kept_by_source": {source: self.kept[source] for source in sorted(self.read)},
             "dropped": dict(self.dropped.most_common()),
             "dropped_by_source": {
                 source: dict(counts.most_common()) for source, counts in sorted(self.dropped_by_source.items())

@@ -96,7 +96,10 @@ def read_folder(folder: Path, source: str, kind: str, licence: str, quarantine: 
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: mend `folder` in corpus.sources.")
     for path in _files(folder):
-        place = path.relative_to(folder).as_posix()
+        place = _name(path, folder)
+        if path.exists() and not path.is_file():
+            quarantine(source, place, "a link to a folder, not followed" if path.is_dir() else "not a regular file")
+            continue
         reader = READERS.get(_ending(path))
         if reader is None:
             quarantine(source, place, f"no reader for {_ending(path) or 'files without ending'}")
@@ -116,18 +119,24 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in _files(folder):
         try:
-            content = sha256_of(path)
+            content = sha256_of(path) if path.is_file() else "no file"
         except OSError:
             content = "cannot be read"
-        digest.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode())
+        digest.update(f"{content}  {_name(path, folder)}\n".encode())
     return digest.hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, in the order of the names, whatever the file system's order is."""
+    """Every file and link below a folder, in the order of the names, whatever the file system's order is."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        linked = [name for name in folders if Path(parent, name).is_symlink()]
+        yield from (Path(parent, name) for name in sorted([*names, *linked]) if not name.startswith("."))
+
+
+def _name(path: Path, folder: Path) -> str:
+    """A file's path in its folder; bytes of a name that are no UTF-8 are written as \\xE9."""
+    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _ending(path: Path) -> str:

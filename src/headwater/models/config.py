@@ -50,7 +50,7 @@ class DecoderConfig:
         """A recipe's few dials → every size."""
         if settings.d_model % settings.heads:
             raise UserError(
-                f"model.d_model = {settings.d_model} is not a multiple of model.heads = {settings.heads}: "
+                f"pretrain.model.d_model = {settings.d_model} is not a multiple of its heads = {settings.heads}: "
                 "choose a multiple."
             )
         return cls(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -100,11 +100,9 @@ class Generator:
                 f"A prompt of {len(prompt)} tokens does not fit: it must have at least 1 and leave room for an answer "
                 f"within {self.capacity}; shorten it."
             )
-        uniforms = torch.rand(
-            sampling.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
-        if room < sampling.max_new_tokens:
-            sampling = Sampling(**{**sampling.__dict__, "max_new_tokens": room})
+        sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
+        generator = torch.Generator().manual_seed(seed)
+        uniforms = torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64)
         return _Row(Answer(prompt), sampling, uniforms, len(prompt))
 
     def _forward(self, ids: Tensor, slots: Tensor, starts: Tensor, lengths: Tensor, rows: list[_Row]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus.build import Ledger, build, write_corpus
-from headwater.progress import track
+from headwater.progress import say, track
 from headwater.runs import Stage
 
 HELDOUT_SHARES = ("select", "judge", "prompt")
@@ -20,6 +20,12 @@ def run(stage: Stage) -> dict[str, Any]:
     ledger = Ledger()
     documents = build(stage.recipe.corpus, samples, heldout_sentences(samples), ledger)
     write_corpus(track(documents, "clean the documents"), stage.folder, ledger)
+    for source in ledger.read:
+        if not ledger.kept[source]:
+            reason, count = ledger.dropped_by_source[source].most_common(1)[0]
+            say(
+                f"corpus: nothing was kept of `{source}`: {count:,} of its {ledger.read[source]:,} documents as `{reason}`."
+            )
     return ledger.metrics()
 
 
