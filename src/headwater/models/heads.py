@@ -18,78 +18,107 @@ _SOFTMAX_ELEMENTS = 2**20
 
 
 class LanguageModelHead(nn.Module):
-    """Logits over the vocabulary; shares the embedding's matrix where `tied`."""
+    """Logits over the vocabulary, hidden · `scale` · Wᵀ + bias; W is the embedding's matrix where `tied`.
 
-    def __init__(self, embedding: nn.Embedding, tied: bool) -> None:
+    bias: with a number per token of the vocabulary (BERT, Marian). scale: d_model^-½ in T5, whose W is tied.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(self, embedding: nn.Embedding, tied: bool, bias: bool = False, scale: float = 1.0) -> None:
         super().__init__()
         self.weight = embedding.weight if tied else nn.Parameter(torch.empty_like(embedding.weight))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(embedding.num_embeddings)) if bias else None)
+        self.scale = scale
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[…, d_model] → [..., vocabulary]."""
-        return functional.linear(hidden, self.weight)
+        return functional.linear(self._scaled(hidden), self.weight, self.bias)
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _scaled(self, hidden: Tensor) -> Tensor:
+        return hidden if self.scale == 1.0 else hidden * self.scale
+
+    def loss(self, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Σ cross-entropy in nats over the positions whose target is not IGNORED; fp32 scalar.
 
         hidden: [..., d_model], targets: [...]. Never holds [tokens, vocabulary]: chunks are reduced as they are made.
+        smoothing: ε of label smoothing (Szegedy et al. 2016): (1 − ε)·(−log p(target)) + ε·mean of −log p over the
+        vocabulary.
         """
         learnt = targets.reshape(-1) != IGNORED
         rows = hidden.reshape(-1, hidden.shape[-1])
         chosen = targets.reshape(-1)
         if not bool(learnt.all()):
             rows, chosen = rows[learnt], chosen[learnt]
-        if torch.is_grad_enabled() and hidden.requires_grad:
-            return _FusedCrossEntropy.apply(rows, self.weight, chosen)  # type: ignore[no-any-return, no-untyped-call]
-        return self.token_losses(rows, chosen).sum()
+        if torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad):
+            return _FusedCrossEntropy.apply(self._scaled(rows), self.weight, self.bias, chosen, smoothing)  # type: ignore[no-any-return, no-untyped-call]
+        return self.token_losses(rows, chosen, smoothing).sum()
 
     @torch.no_grad()
-    def token_losses(self, rows: Tensor, targets: Tensor) -> Tensor:
+    def token_losses(self, rows: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy per token in nats, [tokens], without gradient."""
         size = max(1, _CHUNK_ELEMENTS // self.weight.shape[0])
         losses = [
-            functional.cross_entropy(self(part).float(), goal, reduction="none")
+            functional.cross_entropy(self(part).float(), goal, reduction="none", label_smoothing=smoothing)
             for part, goal in zip(torch.split(rows, size), torch.split(targets, size), strict=True)
         ]
         return torch.cat(losses) if losses else torch.zeros(0)
 
 
 class _FusedCrossEntropy(torch.autograd.Function):
-    """Σ −log softmax(h Wᵀ)[target], whose gradients are computed chunk by chunk in the forward pass."""
+    """Σ cross-entropy of softmax(h Wᵀ + bias), whose gradients are computed chunk by chunk in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
+    ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32)
         rows_gradient = torch.empty_like(rows)
         weight_gradient = torch.zeros(0) if len(rows) else torch.zeros_like(weight)
+        bias_gradient = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
         size = max(1, _CHUNK_ELEMENTS // weight.shape[0])
         for start in range(0, len(rows), size):
             chunk = slice(start, start + size)
-            logits = rows[chunk] @ weight.T
-            total += _cross_entropy_to_gradient(logits, targets[chunk, None])
+            logits = functional.linear(rows[chunk], weight, bias)
+            total += _cross_entropy_to_gradient(logits, targets[chunk, None], smoothing)
             torch.mm(logits, weight, out=rows_gradient[chunk])
             part = logits.T @ rows[chunk]
             weight_gradient = part if start == 0 else weight_gradient.float() + part  # many chunks add up in fp32
-        ctx.save_for_backward(rows_gradient, weight_gradient)
+            if bias_gradient is not None:
+                bias_gradient += logits.sum(dim=0, dtype=torch.float32)
+        ctx.save_for_backward(rows_gradient, weight_gradient, bias_gradient)
         ctx.dtype = weight.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = gradients
-        rows_gradient, weight_gradient = ctx.saved_tensors
-        return rows_gradient * scale.to(rows_gradient.dtype), (weight_gradient * scale).to(ctx.dtype), None
+        rows, weight, bias = ctx.saved_tensors
+        return (
+            rows * scale.to(rows.dtype),
+            (weight * scale).to(ctx.dtype),
+            None if bias is None else (bias * scale).to(ctx.dtype),
+            None,
+            None,
+        )
 
 
-def _cross_entropy_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
-    """Σ cross-entropy of logits [tokens, vocabulary] with targets [tokens, 1]; the logits become its gradient."""
+def _cross_entropy_to_gradient(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Σ cross-entropy of logits [tokens, vocabulary] with targets [tokens, 1]; the logits become its gradient.
+
+    The gradient is softmax − (1 − ε)·[target] − ε / vocabulary.
+    """
     total = torch.zeros((), dtype=torch.float32)
     size = max(1, _SOFTMAX_ELEMENTS // logits.shape[1])
     for part, goal in zip(torch.split(logits, size), torch.split(targets, size), strict=True):
         largest, picked = part.amax(dim=1, keepdim=True).float(), part.gather(1, goal).float()
+        if smoothing:
+            picked = (1 - smoothing) * picked + smoothing * part.mean(dim=1, keepdim=True, dtype=torch.float32)
         probabilities = part.softmax(dim=1, dtype=torch.float32)
         # log Σ exp(logits), read off the likeliest token: its probability cannot vanish.
         total += (largest - probabilities.amax(dim=1, keepdim=True).log() - picked).sum()
-        part.copy_(probabilities.scatter_add_(1, goal, torch.full_like(picked, -1.0)))
+        probabilities.scatter_add_(1, goal, torch.full_like(picked, smoothing - 1.0))
+        part.copy_(probabilities.sub_(smoothing / logits.shape[1]) if smoothing else probabilities)
     return total
 
 
