@@ -37,12 +37,13 @@ from headwater.models.config import DecoderConfig
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.objectives.policy import Policy
-from headwater.recipe import ModelSettings, OptimiserSettings, PpoSettings, ScheduleSettings
+from headwater.recipe import ModelSettings, PpoSettings
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.training.engine import Engine, Learner
 from headwater.training.machine import keep_freed_memory
 from headwater.training.precision import DTYPES, choose_precision
+from headwater.training.settings import OptimiserSettings, ScheduleSettings
 from measuring import medians, show, take_turns, write_json
 
 PAD, EOS = 0, 1

@@ -34,12 +34,13 @@ from headwater.models.config import DecoderConfig
 from headwater.models.layout import save_model
 from headwater.models.model import Model
 from headwater.objectives.causal import CausalLM
-from headwater.recipe import ModelSettings, OptimiserSettings, ScheduleSettings
+from headwater.recipe import ModelSettings
 from headwater.stages.pretrain import ROWS_PER_BATCH
 from headwater.training.batch import Batch
 from headwater.training.engine import Engine, Learner
 from headwater.training.machine import keep_freed_memory
 from headwater.training.precision import choose_precision, measure_matrix_products
+from headwater.training.settings import OptimiserSettings, ScheduleSettings
 from measuring import medians, show, take_turns, write_json
 
 PEAK_SIZE = 2048

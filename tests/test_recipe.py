@@ -11,10 +11,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, model_validator
 
 from headwater.errors import UserError
-from headwater.recipe import Recipe, apply_override, load_recipe, origins, read_with_overrides, validate
+from headwater.recipe import Recipe, load_recipe, validate
+from headwater.settings import Count, Settings, apply_override, origins, read_with_overrides, validate_as
 
 SMALLEST: dict[str, Any] = {"run": "r", "corpus": {"sources": [{"samples": "reviews"}]}}
 
@@ -228,3 +229,59 @@ def test_shipped_recipes_are_valid() -> None:
     folder = Path(__file__).parent.parent / "recipes"
     for path in folder.glob("*.yaml"):
         assert load_recipe(path).run
+
+
+class Place(Settings):
+    """Settings that are no recipe: as a study has them."""
+
+    width: Count = 3
+    height: Count = 4
+
+    @model_validator(mode="after")
+    def _landscape(self) -> Place:
+        if self.width > 100 * self.height:
+            raise ValueError("`width` is too large for `height`")
+        return self
+
+
+class Study(Settings):
+    lengths: list[int] = Field([1, 2], min_length=1)
+    place: Place = Place()
+
+    @model_validator(mode="after")
+    def _not_the_same(self) -> Study:
+        if len(set(self.lengths)) < len(self.lengths):
+            raise UserError("`lengths` names one twice: leave it out.")
+        if self.lengths[0] == self.place.width:
+            raise ValueError("the first length is the width")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("length=[3]", "The command line: `length` is not a setting; did you mean `lengths`?"),
+        ("place.with=3", "The command line: `place.with` is not a setting; did you mean `place.width`?"),
+        ("width=3", "The command line: `width` is not a setting; did you mean `place.width`?"),
+        ("place.width=500", "`place` does not fit: `width` is too large for `height`."),
+        ("lengths=[2, 2]", "study.yaml: `lengths` names one twice: leave it out."),
+        ("lengths=[3]", "study.yaml: the settings do not fit each other: the first length is the width."),
+    ],
+)
+def test_any_settings_explain_their_mistakes(override: str, sentence: str) -> None:
+    data: dict[str, Any] = {}
+    apply_override(data, override)
+    with pytest.raises(UserError) as caught:
+        validate_as(Study, data, "study.yaml", [override])
+    assert str(caught.value).endswith(sentence)
+
+
+def test_any_settings_tell_where_their_values_come_from() -> None:
+    data = {"place": {"width": 5}}
+    study = validate_as(Study, data, "study.yaml")
+    assert study.place == Place(width=5, height=4)
+    assert list(origins(study, data, [])) == [
+        ("lengths", [1, 2], "default"),
+        ("place.width", 5, "recipe"),
+        ("place.height", 4, "default"),
+    ]

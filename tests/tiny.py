@@ -9,9 +9,9 @@ import torch
 
 from headwater.models.config import DecoderConfig
 from headwater.models.model import Kind, Model
-from headwater.recipe import OptimiserSettings, ScheduleSettings
 from headwater.training.batch import Batch
 from headwater.training.engine import Learner
+from headwater.training.settings import OptimiserSettings, ScheduleSettings
 
 CONSTANT = ScheduleSettings(name="constant")
 

@@ -79,8 +79,9 @@ def run(
 ) -> None:
     """Run every stage that is missing, in order, from raw text to report."""
     from headwater import catalogue, pipeline
-    from headwater.recipe import origins, read_with_overrides, validate
+    from headwater.recipe import validate
     from headwater.runs import Run
+    from headwater.settings import origins, read_with_overrides
 
     overrides = _with_run(overrides, name)
     given = read_with_overrides(recipe, overrides)

@@ -8,9 +8,9 @@ import torch
 from headwater.corpus.shards import Shards, TokenisedDocument, write_shards
 from headwater.objectives.causal import CausalLM
 from headwater.objectives.preference import Preference, Rankings
-from headwater.recipe import ScheduleSettings
 from headwater.training.batch import collate, split_by_tokens
 from headwater.training.engine import Engine
+from headwater.training.settings import ScheduleSettings
 from headwater.training.source import DocumentStream, Examples
 from tiny import GivenUpdates, learner, lively_model, same_weights, tiny_model, weights_of
 

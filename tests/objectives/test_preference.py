@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from headwater.objectives.preference import Preference, Rankings, pair_loss
-from headwater.recipe import ScheduleSettings
 from headwater.rlhf.scoring import raw_scores
 from headwater.training.batch import collate
 from headwater.training.engine import Engine
+from headwater.training.settings import ScheduleSettings
 from tiny import learner, tiny_model, weights_of
 
 GOOD, BAD = 7, 8

@@ -9,10 +9,11 @@ import torch
 
 from headwater.models.generate import Answer
 from headwater.objectives.policy import Policy
-from headwater.recipe import PpoSettings, ScheduleSettings
+from headwater.recipe import PpoSettings
 from headwater.rlhf.rollouts import Rollouts, log_probabilities_of, values_of
 from headwater.training.engine import Engine
 from headwater.training.precision import DTYPES
+from headwater.training.settings import ScheduleSettings
 from tiny import learner, lively_model, same_weights, tiny_model, weights_of
 
 VOCABULARY = 6

@@ -12,11 +12,11 @@ import torch
 
 from headwater.errors import Interrupted, UserError
 from headwater.objectives.causal import CausalLM
-from headwater.recipe import ScheduleSettings
 from headwater.training import checkpoint, stop
 from headwater.training.batch import collate
 from headwater.training.engine import BAD_UPDATES_IN_A_ROW, REWINDS, Engine, Term
 from headwater.training.log import MetricsLog, read_metrics
+from headwater.training.settings import ScheduleSettings
 from tiny import GivenUpdates, learner, same_weights, tiny_model, weights_of
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from headwater.recipe import OptimiserSettings, ScheduleSettings
 from headwater.training.optimisers import Muon, build, orthogonalise, role
 from headwater.training.schedule import rate
+from headwater.training.settings import OptimiserSettings, ScheduleSettings
 from tiny import lively_model, tiny_model
 
 SHAPES = [(24, 24), (16, 40), (40, 16)]

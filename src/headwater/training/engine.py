@@ -18,12 +18,12 @@ from torch import Tensor
 from headwater.errors import Interrupted, UserError
 from headwater.models.model import Model
 from headwater.progress import Progress, say
-from headwater.recipe import OptimiserSettings, ScheduleSettings
 from headwater.training import checkpoint, optimisers
 from headwater.training.batch import Batch
 from headwater.training.log import MetricsLog
 from headwater.training.precision import DTYPES
 from headwater.training.schedule import rate
+from headwater.training.settings import OptimiserSettings, ScheduleSettings
 from headwater.training.source import Source
 from headwater.training.stop import StopSignal
 from headwater.training.world import World

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from headwater.cores import let_a_single_thread_move, usable_cores
-from headwater.recipe import Precision
 from headwater.storage import write_atomically
 from headwater.training.precision import choose_precision
+from headwater.training.settings import Precision
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 """Options of glibc's mallopt(3)."""

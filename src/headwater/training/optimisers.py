@@ -9,7 +9,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from headwater.recipe import OptimiserSettings
+from headwater.training.settings import OptimiserSettings
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 

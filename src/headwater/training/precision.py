@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from headwater.recipe import Precision
+from headwater.training.settings import Precision
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from headwater.recipe import ScheduleSettings
+from headwater.training.settings import ScheduleSettings
 
 
 def rate(settings: ScheduleSettings, progress: float) -> float:
