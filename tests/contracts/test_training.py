@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from headwater.objectives.causal import CausalLM
 from headwater.objectives.preference import Preference, Rankings
 from headwater.training.batch import collate, split_by_tokens
 from headwater.training.engine import Engine
-from headwater.training.settings import ScheduleSettings
+from headwater.training.settings import OptimiserSettings, ScheduleSettings
 from headwater.training.source import DocumentStream, Examples
 from tiny import GivenUpdates, learner, lively_model, same_weights, tiny_model, weights_of
 
@@ -80,13 +82,16 @@ def shards(tmp_path_factory):
     return folder
 
 
-def pretraining(shards, folder, precision="fp32", steps=8):
+OPTIMISERS = get_args(OptimiserSettings.model_fields["name"].annotation)
+
+
+def pretraining(shards, folder, precision="fp32", optimiser="muon", steps=8):
     folder.mkdir(exist_ok=True)
     source = DocumentStream(Shards(shards), seed=4, width=16, rows=6, steps=steps, rows_per_batch=4)
     schedule = ScheduleSettings(name="cosine", warmup=0.2)
     model = tiny_model()
     return model, Engine(
-        {"model": learner(model, precision, schedule, name="muon", weight_decay=0.01)},
+        {"model": learner(model, precision, schedule, name=optimiser, weight_decay=0.01)},
         source,
         CausalLM(),
         folder=folder,
@@ -95,19 +100,20 @@ def pretraining(shards, folder, precision="fp32", steps=8):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resuming_a_pretraining_gives_the_weights_of_an_undisturbed_one(shards, tmp_path, precision):
-    _model, engine = pretraining(shards, tmp_path / "whole", precision)
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_resuming_a_pretraining_gives_the_weights_of_an_undisturbed_one(shards, tmp_path, precision, optimiser):
+    _model, engine = pretraining(shards, tmp_path / "whole", precision, optimiser)
     engine.fit()
     expected = weights_of(engine.learners["model"].release())
 
-    _, engine = pretraining(shards, tmp_path / "parts", precision)
+    _, engine = pretraining(shards, tmp_path / "parts", precision, optimiser)
     for _ in range(5):  # 3 are saved, 2 are lost
         engine.progress = engine.source.progress()
         engine.train_step(engine.source.take())
         if engine.step == 3:
             engine.save()
     torch.manual_seed(12345)
-    _, engine = pretraining(shards, tmp_path / "parts", precision)
+    _, engine = pretraining(shards, tmp_path / "parts", precision, optimiser)
     assert engine.resume()
     assert engine.step == 3
     engine.fit()
@@ -165,6 +171,21 @@ def test_in_bf16_the_masters_stay_fp32_and_small_steps_add_up():
     assert float(moved.max()) > 1e-3
     assert {p.dtype for p in one.release().parameters()} == {torch.float32}
     assert same_weights(weights_of(model), {name: master.detach() for name, master in one.masters.items()})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_every_optimiser_learns(optimiser, precision):
+    rate = {"sgd": 0.3, "adafactor": 3e-2}.get(optimiser, 5e-3)
+    losses = []
+    engine = Engine(
+        {"model": learner(tiny_model(), precision, name=optimiser, learning_rate=rate)},
+        GivenUpdates([split_by_tokens(rows(6), 64)] * 40),
+        CausalLM(),
+        after_step=lambda _, metrics: losses.append(metrics["loss"]) or {},
+    )
+    engine.fit()
+    assert losses[-1] < losses[0] / 2
 
 
 def test_bf16_follows_the_fp32_curve():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
+from pydantic import ValidationError
 
 from headwater.training.optimisers import Muon, build, orthogonalise, role
 from headwater.training.schedule import rate
@@ -61,7 +64,7 @@ def test_muon_moves_as_torch_s_muon_does(dtype):
 
 
 @pytest.mark.parametrize("kind", ["language-model", "reward", "critic"])
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", get_args(OptimiserSettings.model_fields["name"].annotation))
 @pytest.mark.parametrize("tied", [True, False])
 def test_each_parameter_belongs_to_exactly_one_optimiser(kind, name, tied):
     model = tiny_model(kind, tied_embeddings=tied)
@@ -78,6 +81,7 @@ def test_roles():
     block = "backbone.blocks.0.attention.query.weight"
     assert role(block, matrix, muon) == "muon"
     assert role(block, matrix, adamw) == "decayed"
+    assert role("backbone.blocks.0.mixer.weight", torch.zeros(4, 4, 3), muon) == "decayed", "Muon takes 2-D matrices"
     assert role("backbone.embedding.weight", matrix, muon) == "plain"
     assert role("heads.reward.score.weight", matrix, muon) == "plain"
     assert role("backbone.blocks.0.attention_norm.weight", vector, muon) == "plain"
@@ -95,6 +99,53 @@ def test_weight_decay_shrinks_matrices_and_leaves_gains_and_embeddings():
         decayed = ".blocks." in name and parameter.dim() == 2
         factor = 0.95 if decayed else 1.0
         torch.testing.assert_close(parameter.detach(), before[name] * factor)
+
+
+def one_step(name, **settings):
+    """(matrix before, its gradient, matrix after) of one step at rate 0.1; the gradient of all else is 0."""
+    model = lively_model()
+    masters = dict(model.named_parameters())
+    matrix = masters["backbone.blocks.0.attention.query.weight"]
+    for parameter in masters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    matrix.grad = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0))
+    before, gradient = matrix.detach().clone(), matrix.grad.clone()
+    (optimiser,) = build(model, masters, OptimiserSettings(name=name, learning_rate=0.1, **settings), torch.float32)
+    optimiser.step()
+    return before, gradient, matrix.detach()
+
+
+def test_sgd_moves_by_rate_times_gradient_and_its_decay_is_part_of_the_gradient():
+    before, gradient, after = one_step("sgd", weight_decay=0.5)
+    torch.testing.assert_close(after, before - 0.1 * (gradient + 0.5 * before))
+    before, gradient, after = one_step("sgd", nesterov=True)
+    torch.testing.assert_close(after, before - 0.1 * 1.9 * gradient)
+
+
+def test_adam_s_first_step_is_the_sign_of_the_gradient_and_only_adamw_s_decay_is_apart():
+    before, gradient, after = one_step("adamw", weight_decay=0.5)
+    torch.testing.assert_close(after, before * 0.95 - 0.1 * gradient.sign(), atol=1e-5, rtol=1e-5)
+    before, gradient, after = one_step("adam", weight_decay=0.5)
+    torch.testing.assert_close(after, before - 0.1 * (gradient + 0.5 * before).sign(), atol=1e-5, rtol=1e-5)
+
+
+def test_adafactor_holds_rows_and_columns_only():
+    model = tiny_model()
+    masters = dict(model.named_parameters())
+    for parameter in masters.values():
+        parameter.grad = torch.ones_like(parameter)
+    (optimiser,) = build(model, masters, OptimiserSettings(name="adafactor"), torch.float32)
+    optimiser.step()
+    held = sum(value.numel() for state in optimiser.state.values() for value in state.values())
+    assert held < 0.2 * sum(master.numel() for master in masters.values())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "sgd", "nesterov": True, "momentum": 0.0}, {"betas": (0.9, 1.0)}, {"name": "sdg"}], ids=str
+)
+def test_settings_that_no_optimiser_takes_are_refused(settings):
+    with pytest.raises(ValidationError):
+        OptimiserSettings(**settings)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Optimisers by role: Muon takes whole matrices inside the blocks, AdamW embeddings, heads, gains and biases."""
+"""Optimisers by role. Each parameter is moved by exactly one: Muon takes whole matrices inside the blocks, where it is
+chosen; the named optimiser (AdamW beside Muon) moves the rest, with weight decay for matrices alone.
+"""
 
 from __future__ import annotations
 
@@ -87,27 +89,14 @@ def build(
         roles[role(name, masters[name], settings)].append(masters[name])
     optimisers: list[torch.optim.Optimizer] = []
     if roles["muon"]:
-        optimisers.append(
-            Muon(
-                roles["muon"],
-                settings.matrix_learning_rate,
-                weight_decay=settings.weight_decay,
-                dtype=matrix_dtype,
-            )
-        )
+        rate, decay = settings.matrix_learning_rate, settings.weight_decay
+        optimisers.append(Muon(roles["muon"], rate, weight_decay=decay, dtype=matrix_dtype))
     groups = [
         {"params": roles["decayed"], "weight_decay": settings.weight_decay},
         {"params": roles["plain"], "weight_decay": 0.0},
     ]
-    optimisers.append(
-        torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.epsilon,
-            fused=True,
-        )
-    )
+    if roles["decayed"] or roles["plain"]:
+        optimisers.append(_other_than_muon([group for group in groups if group["params"]], settings))
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]
@@ -116,8 +105,19 @@ def build(
 
 def role(name: str, parameter: Tensor, settings: OptimiserSettings) -> str:
     """ "muon", "decayed" or "plain": what moves the parameter of this name."""
-    if parameter.dim() < 2:
+    if parameter.dim() < 2 or "embedding" in name or name.startswith("heads."):
         return "plain"
-    if settings.name == "muon" and ".blocks." in name:
+    if settings.name == "muon" and ".blocks." in name and parameter.dim() == 2:
         return "muon"
-    return "plain" if "embedding" in name or name.startswith("heads.") else "decayed"
+    return "decayed"
+
+
+def _other_than_muon(groups: list[dict[str, Any]], settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """The optimiser of all that Muon does not take."""
+    rate = settings.learning_rate
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, nesterov=settings.nesterov)
+    if settings.name == "adafactor":
+        return torch.optim.Adafactor(groups, lr=rate)
+    adam = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return adam(groups, lr=rate, betas=settings.betas, eps=settings.epsilon, fused=True)

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headwater.settings import Fraction, Positive, Settings
 
 Precision = Literal["auto", "fp32", "bf16"]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""What is left after one step of an exponential average."""
 
 
 class OptimiserSettings(Settings):
     """What moves the weights. Parameters go to an optimiser by role: see `training/optimisers.py`."""
 
-    name: Literal["adamw", "muon"] = Field("adamw", description="`muon` takes whole 2-D matrices, AdamW the rest.")
-    learning_rate: Positive = Field(1e-3, description="Peak learning rate of AdamW.")
+    name: Literal["sgd", "adam", "adamw", "muon", "adafactor"] = Field(
+        "adamw",
+        description="`muon` takes whole 2-D matrices, AdamW the rest. `adafactor` keeps row and column sums of the "
+        "squared gradients instead of all, and takes its steps relative to a matrix's size (Shazeer & Stern 2018).",
+    )
+    learning_rate: Positive = Field(1e-3, description="Peak learning rate of all but Muon.")
     matrix_learning_rate: Positive = Field(0.02, description="Peak learning rate of Muon.")
-    betas: tuple[Fraction, Fraction] = Field((0.9, 0.95), strict=False, description="AdamW's decay rates.")
-    epsilon: Positive = Field(1e-8, description="AdamW's ε.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Decoupled weight decay of matrices.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), strict=False, description="Decay rates of Adam and AdamW.")
+    epsilon: Positive = Field(1e-8, description="ε of Adam and AdamW.")
+    momentum: Decay = Field(0.9, description="`sgd` only; 0: none.")
+    nesterov: bool = Field(False, description="`sgd` only: the momentum looks one step ahead (Nesterov 1983).")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Weight decay of matrices; decoupled, but for `sgd` and `adam`, which add it to the gradient."
+    )
     clip: Positive = Field(1.0, description="Largest gradient norm of a module; larger ones are scaled down.")
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> OptimiserSettings:
+        if self.nesterov and not self.momentum:
+            raise ValueError("`nesterov` needs a `momentum` above 0")
+        return self
 
 
 class ScheduleSettings(Settings):
