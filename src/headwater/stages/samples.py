@@ -17,8 +17,8 @@ from headwater.storage import write_atomically
 
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Writes reviews.jsonl (the later stages learn from its ratings), wikipedia-leads.jsonl where the corpus lists
-    it, and licences.json.
+    """Writes reviews.jsonl (the later stages learn from its ratings), a file for each other sample set that the corpus
+    lists, and licences.json.
     """
     cache = Path(stage.recipe.samples.cache)
     packages = needed(stage.recipe)
@@ -31,10 +31,11 @@ def run(stage: Stage) -> dict[str, Any]:
     metrics["reviews"] = len(reviews)
     metrics["ratings"] = sum(len(review["ratings"]) for review in reviews)
     metrics["shares"] = dict(sorted(Counter(review["share"] for review in reviews).items()))
-    if samples.WIKIPEDIA in packages:
-        leads = list(samples.read_wikipedia(cache / samples.WIKIPEDIA.file))
-        _write_lines(stage.folder / "wikipedia-leads.jsonl", leads)
-        metrics["wikipedia_leads"] = len(leads)
+    for name, (package, read) in samples.TEXTS.items():
+        if package in packages:
+            texts = list(read(cache / package.file))
+            _write_lines(stage.folder / f"{name}.jsonl", texts)
+            metrics[name.replace("-", "_")] = len(texts)
     licences = [
         {"package": p.name, "version": p.version, "sha256": p.sha256, "licence": p.licence, "holds": p.holds}
         for p in packages
@@ -46,8 +47,8 @@ def run(stage: Stage) -> dict[str, Any]:
 
 def needed(recipe: Recipe) -> list[Package]:
     """The packages that a recipe's sources and its feedback come from."""
-    wants_wikipedia = any(source.samples == "wikipedia-leads" for source in recipe.corpus.sources)
-    return [samples.WIKIPEDIA, samples.REVIEWS] if wants_wikipedia else [samples.REVIEWS]
+    wanted = {source.samples for source in recipe.corpus.sources}
+    return [*(package for name, (package, _) in samples.TEXTS.items() if name in wanted), samples.REVIEWS]
 
 
 def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -1,0 +1,39 @@
+"""The studies there are. Adding one is a file `studies/NAME.py` with `Settings` and `run`, and a line here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headwater.errors import UserError
+
+if TYPE_CHECKING:
+    from headwater.studies.findings import Findings
+    from headwater.studies.study import Study, StudySettings
+
+STUDIES = {
+    "rivals": "Recurrent and convolutional models beside the Transformer: memory, gradients, text, speed.",
+}
+"""Name → what the study asks; `studies/NAME.py` answers."""
+
+
+class Definition(Protocol):
+    """What the file of a study holds."""
+
+    Settings: type[StudySettings]
+
+    def run(self, study: Study[Any]) -> Findings:
+        """Trains, measures, and says what was found."""
+
+
+def definition(name: Any, place: str) -> Definition:
+    """The study of this name; only now is its file imported, and torch with it.
+
+    `place` (the recipe's path) stands in the UserError that names the nearest study.
+    """
+    if name not in STUDIES:
+        near = difflib.get_close_matches(str(name), STUDIES, n=1, cutoff=0.0)[0]
+        raise UserError(f"{place}: `study` is {name!r}, which is no study; did you mean `{near}`?")
+    module: Any = importlib.import_module(f"headwater.studies.{name}")
+    return module  # type: ignore[no-any-return]

@@ -1,0 +1,87 @@
+"""What studies share: train this model on that source for so many steps, and measure how long a step takes."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from headwater.models.model import Model
+from headwater.training.batch import Batch
+from headwater.training.engine import Engine, Learner, Objective
+from headwater.training.log import read_metrics
+from headwater.training.settings import OptimiserSettings, ScheduleSettings
+
+Make = Callable[[int], list[Batch]]
+"""Step, from 0 → the micro-batches of its update; a function of the step alone."""
+
+
+class Generated:
+    """A source of `steps` updates that are made when they are asked for, so that the step is all its state."""
+
+    def __init__(self, make: Make, steps: int) -> None:
+        self.make, self.steps, self.step = make, steps, 0
+
+    def take(self) -> list[Batch] | None:
+        if self.step >= self.steps:
+            return None
+        self.step += 1
+        return self.make(self.step - 1)
+
+    def progress(self) -> float:
+        return self.step / max(1, self.steps)
+
+    def at_boundary(self) -> bool:
+        return True
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+
+
+def train(
+    model: Model,
+    objective: Objective,
+    make: Make,
+    steps: int,
+    folder: Path,
+    optimiser: OptimiserSettings,
+    schedule: ScheduleSettings,
+) -> list[dict[str, Any]]:
+    """Trains `model` in place, fp32 → the lines of its metrics, one per step.
+
+    After Ctrl-C the same call goes on from the checkpoint in `folder`.
+    """
+    learner = Learner(model, optimiser, schedule)
+    engine = Engine({"model": learner}, Generated(make, steps), objective, folder=folder, label=folder.name)
+    engine.resume()
+    engine.fit()
+    learner.release()
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return read_metrics(folder / "metrics.jsonl")
+
+
+def seconds_per_step(
+    model: Model, objective: Objective, make: Make, optimiser: OptimiserSettings, steps: int = 6
+) -> float:
+    """Time of a training step; the model is changed. The fastest of several: noise of the machine only slows down."""
+    engine = Engine({"model": Learner(model, optimiser, ScheduleSettings())}, Generated(make, steps), objective)
+    return fastest(lambda step: engine.train_step(make(step)), steps)
+
+
+def fastest(work: Callable[[int], object], times: int) -> float:
+    """Seconds of the fastest of `times` calls `work(0)`, `work(1)` …, after one that does not count."""
+    work(0)
+    durations = []
+    for index in range(times):
+        began = time.perf_counter()
+        work(index)
+        durations.append(time.perf_counter() - began)
+    return min(durations)
