@@ -158,6 +158,8 @@ def test_settings_that_no_optimiser_takes_are_refused(settings):
         ({"name": "cosine", "final": 0.1}, [1, 0.868198, 0.55, 0.231802, 0.1]),
         ({"name": "wsd", "decay": 0.5}, [1, 1, 1, 0.5, 0]),
         ({"name": "wsd", "decay": 0.0}, [1, 1, 1, 1, 1]),
+        ({"name": "inverse-sqrt", "warmup": 0.25}, [0, 1, 0.5**0.5, 3**-0.5, 0.5]),
+        ({"name": "inverse-sqrt", "warmup": 0.5}, [0, 0.5, 1, 0.816497, 0.707107]),
         ({"name": "linear", "warmup": 0.5}, [0, 0.5, 1, 0.5, 0]),
         ({"name": "wsd", "warmup": 0.25, "decay": 0.25}, [0, 1, 1, 1, 0]),
     ],
@@ -168,8 +170,23 @@ def test_the_rate_at_quarters_of_the_work(settings, expected):
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "wsd"])
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 1.0])
+def test_inverse_sqrt_is_the_paper_s_formula():
+    """d_model^-½ · min(step^-½, step · warmup_steps^-1½), over its peak at step = warmup_steps."""
+    steps, warmup, d_model = 1000, 40, 512
+    settings = ScheduleSettings(name="inverse-sqrt", warmup=warmup / steps)
+    peak = d_model**-0.5 * warmup**-0.5
+    for step in (1, 7, 39, 40, 41, 200, 1000):
+        paper = d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
+        assert rate(settings, step / steps) == pytest.approx(paper / peak)
+
+
+def test_inverse_sqrt_without_a_warmup_is_refused():
+    with pytest.raises(ValidationError, match="warmup"):
+        ScheduleSettings(name="inverse-sqrt")
+
+
+@pytest.mark.parametrize("name", get_args(ScheduleSettings.model_fields["name"].annotation))
+@pytest.mark.parametrize("warmup", [0.001, 0.1, 1.0])
 def test_a_rate_never_leaves_0_to_1(name, warmup):
     settings = ScheduleSettings(name=name, warmup=warmup, decay=0.3)
     assert all(0 <= rate(settings, step / 100) <= 1 for step in range(101))

@@ -10,10 +10,13 @@ from headwater.training.settings import ScheduleSettings
 def rate(settings: ScheduleSettings, progress: float) -> float:
     """Factor on the peak learning rate, given the share of the work done (0 to 1).
 
-    Rises linearly over `warmup`, then follows the named shape down to `final`. `wsd` is warm-up, stable, decay.
+    Rises linearly over `warmup`, then follows the named shape down to `final`. `wsd` is warm-up, stable, decay;
+    `inverse-sqrt` goes on as √(warmup / progress) (Vaswani et al. 2017) and knows no `final`.
     """
     if progress < settings.warmup:
         return progress / settings.warmup
+    if settings.name == "inverse-sqrt":
+        return math.sqrt(settings.warmup / progress)
     rest = (progress - settings.warmup) / max(1e-12, 1 - settings.warmup)
     if settings.name == "constant":
         return 1.0

@@ -42,7 +42,15 @@ class OptimiserSettings(Settings):
 class ScheduleSettings(Settings):
     """How the learning rate goes over the steps of a stage."""
 
-    name: Literal["constant", "linear", "cosine", "wsd"] = Field("linear", description="Shape after the warm-up.")
+    name: Literal["constant", "linear", "cosine", "wsd", "inverse-sqrt"] = Field(
+        "linear", description="Shape after the warm-up; `inverse-sqrt` is that of Vaswani et al. 2017."
+    )
     warmup: Fraction = Field(0.0, description="Share of the steps over which the rate rises from 0.")
     decay: Fraction = Field(1.0, description="`wsd` only: share of the steps at the end over which the rate falls.")
     final: Fraction = Field(0.0, description="Share of the peak rate that is left at the last step.")
+
+    @model_validator(mode="after")
+    def _inverse_sqrt_has_a_warmup(self) -> ScheduleSettings:
+        if self.name == "inverse-sqrt" and not self.warmup:
+            raise ValueError("`inverse-sqrt` needs a `warmup` above 0")
+        return self
