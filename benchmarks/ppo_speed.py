@@ -33,14 +33,15 @@ from typing import Any
 import torch
 
 from headwater.cores import usable_cores
-from headwater.models.config import DecoderConfig
+from headwater.models.config import TransformerConfig
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.objectives.policy import Policy
 from headwater.recipe import ModelSettings, PpoSettings
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
-from headwater.training.engine import Engine, Learner
+from headwater.training.engine import Engine
+from headwater.training.learner import Learner
 from headwater.training.machine import keep_freed_memory
 from headwater.training.precision import DTYPES, choose_precision
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
@@ -56,7 +57,7 @@ def export(folder: Path, given: argparse.Namespace) -> None:
     """Writes policy/ and reward/, which both sides start from."""
     context = given.prompt_tokens + given.new_tokens
     sizes = ModelSettings(layers=given.layers, d_model=given.width, heads=given.heads, context=context)
-    policy = Model(DecoderConfig.from_settings(sizes, given.vocabulary)).initialise(1)
+    policy = Model(TransformerConfig.from_settings(sizes, given.vocabulary)).initialise(1)
     save_model(policy, folder / "policy", pad=PAD, eos=EOS)
     reward = policy.with_head("reward", 2)
     save_model(reward, folder / "reward", pad=PAD, eos=EOS, extra={"gain": 1.0, "bias": 0.0})

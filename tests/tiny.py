@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from headwater.models.config import DecoderConfig
+from headwater.models.config import TransformerConfig
 from headwater.models.model import Kind, Model
 from headwater.training.batch import Batch
-from headwater.training.engine import Learner
+from headwater.training.learner import Learner
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
 
 CONSTANT = ScheduleSettings(name="constant")
 
 
-def tiny_config(vocabulary: int = 60, **changes: Any) -> DecoderConfig:
+def tiny_config(vocabulary: int = 60, **changes: Any) -> TransformerConfig:
     """Two layers, grouped queries, 32 wide."""
     sizes: dict[str, Any] = {
         "layers": 2,
@@ -27,7 +27,7 @@ def tiny_config(vocabulary: int = 60, **changes: Any) -> DecoderConfig:
         "d_feedforward": 64,
         "context": 64,
     }
-    return DecoderConfig(vocabulary=vocabulary, **(sizes | changes))
+    return TransformerConfig(vocabulary=vocabulary, **(sizes | changes))
 
 
 def tiny_model(kind: Kind = "language-model", seed: int = 1, **changes: Any) -> Model:

@@ -234,9 +234,9 @@ def validate(data: dict[str, Any], place: str, overrides: Sequence[str] = ()) ->
 
 def _check_relations(recipe: Recipe) -> None:
     """Raises UserError where settings that are right alone do not fit each other: before any stage has run."""
-    from headwater.models.config import DecoderConfig
+    from headwater.models.config import TransformerConfig
 
-    model = DecoderConfig.from_settings(recipe.pretrain.model, recipe.tokenizer.vocabulary)
+    model = TransformerConfig.from_settings(recipe.pretrain.model, recipe.tokenizer.vocabulary)
     if recipe.ppo.max_new_tokens >= model.context:
         raise UserError(
             f"ppo.max_new_tokens = {recipe.ppo.max_new_tokens} leaves no room for a prompt in a context of "

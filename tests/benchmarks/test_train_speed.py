@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import train_speed
-from headwater.models.config import DecoderConfig
+from headwater.models.config import TransformerConfig
 from headwater.models.layout import save_model
 from headwater.models.model import Model
 from headwater.recipe import ModelSettings
@@ -31,7 +31,7 @@ def test_another_function_is_refused():
 @pytest.mark.parametrize("peer_rows", [4, 2])
 def test_both_sides_take_the_same_steps(tmp_path, peer_rows):
     pytest.importorskip("transformers")
-    model = Model(DecoderConfig.from_settings(ModelSettings(layers=1, d_model=16, heads=2, context=8), 300)).initialise(
+    model = Model(TransformerConfig.from_settings(ModelSettings(layers=1, d_model=16, heads=2, context=8), 300)).initialise(
         1
     )
     save_model(model, tmp_path, pad=0, eos=1)

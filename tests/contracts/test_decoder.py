@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from headwater.models.block import KeyValueCache
 from headwater.training.batch import Row, collate
 from tiny import lively_model, tiny_model
 
@@ -52,15 +51,15 @@ def test_decoding_with_a_cache_gives_the_logits_of_the_whole_row(changes):
     """Prompts of different lengths first, then token by token."""
     model = lively_model(**changes)
     ids, lengths = ids_of(3, 14), torch.tensor([3, 6, 1])
-    cache = KeyValueCache(model.config, 3, 14, torch.float32)
+    cache = model.backbone.new_cache(3, 14, torch.float32)
     with torch.no_grad():
         whole = model(ids)
-        cache.rows, cache.starts, cache.span = torch.arange(3), torch.zeros(3, dtype=torch.long), 6
+        cache.begin(torch.arange(3), torch.zeros(3, dtype=torch.long), torch.tensor([3, 6, 1]))
         logits = model.language_model(model.backbone(ids[:, :6], cache=cache))
         for row in range(3):
             torch.testing.assert_close(logits[row, : lengths[row]], whole[row, : lengths[row]], atol=1e-4, rtol=1e-4)
         for _ in range(8):
-            cache.starts, cache.span = lengths, int(lengths.max()) + 1
+            cache.begin(torch.arange(3), lengths, torch.ones_like(lengths))
             logits = model.language_model(model.backbone(ids[torch.arange(3), lengths][:, None], cache=cache))
             torch.testing.assert_close(logits[:, 0], whole[torch.arange(3), lengths], atol=1e-4, rtol=1e-4)
             lengths = lengths + 1
@@ -70,12 +69,12 @@ def test_decoding_with_a_cache_gives_the_logits_of_the_whole_row(changes):
 def test_slots_in_another_order_are_the_same_rows(changes):
     model = lively_model(**changes)
     ids = ids_of(3, 5)
-    cache = KeyValueCache(model.config, 4, 8, torch.float32)
+    cache = model.backbone.new_cache(4, 8, torch.float32)
     with torch.no_grad():
-        cache.rows, cache.starts, cache.span = torch.tensor([2, 0, 3]), torch.zeros(3, dtype=torch.long), 4
+        cache.begin(torch.tensor([2, 0, 3]), torch.zeros(3, dtype=torch.long), torch.full((3,), 4))
         model.backbone(ids[:, :4], cache=cache)
         cache.move(3, 1)
-        cache.rows, cache.starts, cache.span = torch.tensor([1, 2]), torch.tensor([4, 4]), 5
+        cache.begin(torch.tensor([1, 2]), torch.tensor([4, 4]), torch.tensor([1, 1]))
         logits = model.language_model(model.backbone(ids[[2, 0], 4:], cache=cache))
         torch.testing.assert_close(logits[:, 0], model(ids)[[2, 0], 4], atol=1e-4, rtol=1e-4)
 
@@ -110,13 +109,13 @@ def test_only_the_order_of_positions_counts_not_where_they_begin():
 
 def test_bf16_training_takes_another_path_to_the_same_attention():
     """The formula in matrix products is the kernel's."""
-    from headwater.models import block
+    from headwater.models import attention
 
     queries, keys, values = (torch.randn(2, heads, 7, 8, requires_grad=True) for heads in (4, 2, 2))
     for mask in (None, torch.rand(2, 1, 7, 7) > 0.5):
-        mask = mask if mask is None else block.additive(mask | torch.eye(7, dtype=torch.bool), torch.float32)
-        plain = block.attend(queries, keys, values, mask, grouped=True)
-        found = block._attend_by_products(queries, keys, values, mask, grouped=True)
+        mask = mask if mask is None else attention.additive(mask | torch.eye(7, dtype=torch.bool), torch.float32)
+        plain = attention.attend(queries, keys, values, mask, grouped=True)
+        found = attention._attend_by_products(queries, keys, values, mask, True, True, None, 0.0)
         torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-5)
         for one, other in zip(
             torch.autograd.grad(found.square().sum(), (queries, keys, values)),

@@ -1,40 +1,110 @@
-"""What a decoder is made of: exactly a Llama or a Qwen3 configuration."""
+"""What a Transformer is made of: one set of choices that covers the families of the world's checkpoints.
+
+The defaults are those of the modern decoder (pre-norm RMSNorm, rotary positions, gated feed-forward), so a
+configuration names what differs from it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from headwater.errors import UserError
 from headwater.recipe import ModelSettings
 
-_WHOLE_NUMBERS = (
-    "vocab_size",
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-)
-"""Keys of `config.json` that every model must have."""
+Form = Literal["decoder", "encoder", "encoder-decoder"]
+Positions = Literal["rotary", "learned", "sinusoidal", "relative", "alibi", "none"]
+Activation = Literal["silu", "relu", "gelu", "gelu-tanh"]
 
 
 @dataclass(frozen=True)
-class DecoderConfig:
-    """The sizes of a decoder-only Transformer. `qk_norm` makes the difference between Qwen3 (yes) and Llama (no)."""
+class RopeScaling:
+    """How rotary positions reach beyond the context that a model was trained at.
+
+    linear: positions divided by `factor` (Chen et al., 2023). yarn: only the slow frequencies are divided, and the
+    scores sharpened (Peng et al., 2023). llama3: the same idea with other limits (Llama 3.1). The NTK-aware extension is
+    a larger base and needs no scaling: see `TransformerConfig.extended`.
+    """
+
+    kind: Literal["linear", "yarn", "llama3"]
+    factor: float
+    original_context: int
+    fast: float = 32.0
+    """yarn: frequencies with more turns than this within the original context stay (β_fast); llama3: high_freq_factor."""
+    slow: float = 1.0
+    """yarn: frequencies with fewer turns than this are divided (β_slow); llama3: low_freq_factor."""
+    attention_factor: float | None = None
+    """yarn: factor on cosine and sine; absent: 0.1·ln(factor) + 1."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """An image's cut into patches (Dosovitskiy et al., 2021): sides in pixels."""
+
+    image: int
+    patch: int
+    channels: int = 3
+
+    @property
+    def count(self) -> int:
+        return (self.image // self.patch) ** 2
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes and choices of a decoder, an encoder or an encoder-decoder."""
 
     vocabulary: int
     layers: int
+    """Blocks; of an encoder-decoder, those of the encoder."""
     d_model: int
     heads: int
     key_value_heads: int
     head_dim: int
     d_feedforward: int
     context: int
-    qk_norm: bool = True
-    rope_base: float = 10_000.0
+    form: Form = "decoder"
+    decoder_layers: int = 0
+    norm: Literal["rms", "layer"] = "rms"
+    norm_place: Literal["pre", "post"] = "pre"
     norm_epsilon: float = 1e-6
+    embedding_norm: bool = False
+    """A norm right after the embeddings (BERT)."""
+    positions: Positions = "rotary"
+    rope_base: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    relative_buckets: int = 32
+    relative_distance: int = 128
+    """T5's relative positions: how many buckets, and the distance from which on there is only one."""
+    segments: int = 0
+    """Kinds of segments with an embedding of their own (BERT's token types)."""
+    scaled_embeddings: bool = False
+    """Token embeddings times √d_model (Vaswani et al., 2017)."""
+    activation: Activation = "silu"
+    gated: bool = True
+    query_bias: bool = False
+    """Biases of the query, key and value projections."""
+    output_bias: bool = False
+    """Bias of attention's output projection."""
+    feedforward_bias: bool = False
+    qk_norm: bool = True
+    scaled_attention: bool = True
+    """Scores divided by √head_dim; T5 leaves that to its initialisation."""
+    window: int | None = None
+    """Sliding window: a token sees itself and window − 1 tokens before it (an encoder: also after it)."""
+    dropout: float = 0.0
     tied_embeddings: bool = True
+    head_bias: bool = False
+    """A bias on the logits (Marian)."""
+    scaled_head: bool = False
+    """Hidden states divided by √d_model before the logits (T5 with tied embeddings)."""
+    pooler: bool = False
+    """A dense layer with tanh over the first token before a class head (BERT)."""
+    patches: Patches | None = None
+    """An encoder of images in place of tokens."""
+    decoder_start: int | None = None
+    """Token with which an encoder-decoder's answer begins."""
 
     def __post_init__(self) -> None:
         if self.heads % self.key_value_heads:
@@ -42,11 +112,18 @@ class DecoderConfig:
                 f"model.heads = {self.heads} is not a multiple of model.key_value_heads = {self.key_value_heads}: "
                 "choose a divisor."
             )
-        if self.head_dim % 2:
+        if self.positions == "rotary" and self.head_dim % 2:
             raise UserError(f"The width of a head is {self.head_dim}, which is odd: rotary positions need an even one.")
+        if self.form == "encoder-decoder" and self.decoder_layers < 1:
+            raise UserError("An encoder-decoder needs at least one decoder layer: set model.decoder_layers.")
+
+    @property
+    def depth(self) -> int:
+        """Blocks that a gradient passes through at most."""
+        return self.layers + self.decoder_layers
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings, vocabulary: int) -> DecoderConfig:
+    def from_settings(cls, settings: ModelSettings, vocabulary: int) -> TransformerConfig:
         """A recipe's few dials → every size."""
         if settings.d_model % settings.heads:
             raise UserError(
@@ -67,64 +144,43 @@ class DecoderConfig:
             tied_embeddings=settings.tied_embeddings,
         )
 
-    def to_hugging_face(self) -> dict[str, Any]:
-        """The keys of `config.json`; both spellings of the rotary base are written (transformers 4 and 5)."""
-        return {
-            "model_type": "qwen3" if self.qk_norm else "llama",
-            "vocab_size": self.vocabulary,
-            "num_hidden_layers": self.layers,
-            "hidden_size": self.d_model,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.key_value_heads,
-            "head_dim": self.head_dim,
-            "intermediate_size": self.d_feedforward,
-            "max_position_embeddings": self.context,
-            "rope_theta": self.rope_base,
-            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_base},
-            "rms_norm_eps": self.norm_epsilon,
-            "tie_word_embeddings": self.tied_embeddings,
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "torch_dtype": "float32",
-        }
+    def extended(self, method: Literal["linear", "ntk", "yarn"], context: int) -> TransformerConfig:
+        """The same weights read at a longer context. Raises UserError where the positions are not rotary.
 
-    @classmethod
-    def from_hugging_face(cls, config: dict[str, Any], place: str) -> DecoderConfig:
-        """`config.json` → sizes. Raises UserError for a family or a feature that this decoder does not have."""
-        family = config.get("model_type")
-        if family not in ("llama", "qwen3"):
-            raise UserError(f"{place} is of the family {family!r}: only llama and qwen3 decoders can be loaded.")
-        if config.get("hidden_act", "silu") != "silu" or config.get("attention_bias") or config.get("mlp_bias"):
-            raise UserError(f"{place} uses biases or another activation than silu: this decoder has neither.")
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-            raise UserError(f"{place} scales its rotary positions ({rope}): only the default is supported.")
-        try:
-            whole = {key: config[key] for key in _WHOLE_NUMBERS}
-            heads = config["num_attention_heads"]
-            whole["num_key_value_heads"] = config.get("num_key_value_heads") or heads
-            whole["head_dim"] = config.get("head_dim") or config["hidden_size"] // heads
-            epsilon = float(config["rms_norm_eps"])
-            rope_base = float(config.get("rope_theta") or rope.get("rope_theta") or 10_000.0)
-        except KeyError as error:
-            raise UserError(f"{place} lacks the key {error}: it is no whole model configuration.") from None
-        except (TypeError, ValueError, ZeroDivisionError):
-            raise UserError(f"{place} has a text where a number belongs: it is no model configuration.") from None
-        for key, value in whole.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise UserError(f"{place}: {key} is {value!r}, but must be a whole number of at least 1.")
-        return cls(
-            vocabulary=whole["vocab_size"],
-            layers=whole["num_hidden_layers"],
-            d_model=whole["hidden_size"],
-            heads=whole["num_attention_heads"],
-            key_value_heads=whole["num_key_value_heads"],
-            head_dim=whole["head_dim"],
-            d_feedforward=whole["intermediate_size"],
-            context=whole["max_position_embeddings"],
-            qk_norm=family == "qwen3",
-            rope_base=rope_base,
-            norm_epsilon=epsilon,
-            tied_embeddings=config.get("tie_word_embeddings", False),
-        )
+        ntk: the base grows so that the slowest frequency is stretched by the factor and the fastest stays (the
+        "NTK-aware" extension): base · factor^(head_dim / (head_dim − 2)).
+        """
+        if self.positions != "rotary":
+            raise UserError(f"Only rotary positions can be extended; this model's are {self.positions}.")
+        if self.rope_scaling is not None:
+            raise UserError(
+                f"This model's positions are extended already ({self.rope_scaling.kind}): start from the first model."
+            )
+        factor = context / self.context
+        if method == "ntk":
+            base = self.rope_base * factor ** (self.head_dim / (self.head_dim - 2))
+            return replace(self, context=context, rope_base=base)
+        return replace(self, context=context, rope_scaling=RopeScaling(method, factor, self.context))
+
+
+def whole_numbers(config: Mapping[str, Any], keys: Mapping[str, str], place: str) -> dict[str, int]:
+    """{our name: config[their name]} of keys that must be whole numbers of at least 1; UserError, naming the key."""
+    found = {}
+    for ours, theirs in keys.items():
+        if theirs not in config:
+            raise UserError(f"{place} lacks the key '{theirs}': it is no whole model configuration.")
+        value = config[theirs]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"{place}: {theirs} is {value!r}, but must be a whole number of at least 1.")
+        found[ours] = value
+    return found
+
+
+def number(config: Mapping[str, Any], key: str, place: str, default: float | None = None) -> float:
+    """A key that must be a number; UserError where it is missing without a default, or is none."""
+    value = config.get(key, default)
+    if value is None:
+        raise UserError(f"{place} lacks the key '{key}': it is no whole model configuration.")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UserError(f"{place}: {key} is {value!r}, but must be a number.")
+    return float(value)

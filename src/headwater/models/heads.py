@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from headwater.models.block import ACTIVATIONS
+from headwater.models.config import TransformerConfig
+from headwater.models.norm import norm_of
+
 IGNORED = -1
 """Target of a position that is not learnt."""
 
@@ -33,9 +37,10 @@ class LanguageModelHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[…, d_model] → [..., vocabulary]."""
-        return functional.linear(self._scaled(hidden), self.weight, self.bias)
+        return functional.linear(self._ready(hidden), self.weight, self.bias)
 
-    def _scaled(self, hidden: Tensor) -> Tensor:
+    def _ready(self, hidden: Tensor) -> Tensor:
+        """What is multiplied by the matrix."""
         return hidden if self.scale == 1.0 else hidden * self.scale
 
     def loss(self, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -51,7 +56,7 @@ class LanguageModelHead(nn.Module):
         if not bool(learnt.all()):
             rows, chosen = rows[learnt], chosen[learnt]
         if torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad):
-            return _FusedCrossEntropy.apply(self._scaled(rows), self.weight, self.bias, chosen, smoothing)  # type: ignore[no-any-return, no-untyped-call]
+            return _FusedCrossEntropy.apply(self._ready(rows), self.weight, self.bias, chosen, smoothing)  # type: ignore[no-any-return, no-untyped-call]
         return self.token_losses(rows, chosen, smoothing).sum()
 
     @torch.no_grad()
@@ -63,6 +68,19 @@ class LanguageModelHead(nn.Module):
             for part, goal in zip(torch.split(rows, size), torch.split(targets, size), strict=True)
         ]
         return torch.cat(losses) if losses else torch.zeros(0)
+
+
+class MaskedHead(LanguageModelHead):
+    """Logits for masked tokens: a dense layer, an activation and a norm before the tied matrix (Devlin et al., 2019)."""
+
+    def __init__(self, embedding: nn.Embedding, tied: bool, config: TransformerConfig) -> None:
+        super().__init__(embedding, tied, bias=True)
+        self.dense = nn.Linear(config.d_model, config.d_model)
+        self.activation = ACTIVATIONS[config.activation]
+        self.norm = norm_of(config)
+
+    def _ready(self, hidden: Tensor) -> Tensor:
+        return self.norm(self.activation(self.dense(hidden)))  # type: ignore[no-any-return]
 
 
 class _FusedCrossEntropy(torch.autograd.Function):
@@ -140,3 +158,47 @@ class ScalarHead(nn.Module):
         nn.init.normal_(self.score.weight, std=(self.score.in_features + 1) ** -0.5, generator=generator)
         if self.score.bias is not None:
             nn.init.zeros_(self.score.bias)
+
+
+class ClassHead(nn.Module):
+    """One of `classes` for a whole row, read where the row's meaning is gathered.
+
+    An encoder with a pooler (BERT) or of images (ViT) reads its first token, any other encoder the mean over its real
+    tokens, a decoder its last real token.
+    """
+
+    def __init__(self, config: TransformerConfig, classes: int) -> None:
+        super().__init__()
+        self.first, self.last = config.pooler or config.patches is not None, config.form == "decoder"
+        self.pooler = nn.Linear(config.d_model, config.d_model) if config.pooler else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.classes = nn.Linear(config.d_model, classes, bias=config.form == "encoder")
+
+    def forward(self, hidden: Tensor, documents: Tensor | None = None) -> Tensor:
+        """hidden [batch, time, d_model], documents [batch, time] (0 is padding) → logits [batch, classes]."""
+        pooled = self._gathered(hidden, documents)
+        if self.pooler is not None:
+            pooled = self.pooler(pooled).tanh()
+        return self.classes(self.dropout(pooled))  # type: ignore[no-any-return]
+
+    def _gathered(self, hidden: Tensor, documents: Tensor | None) -> Tensor:
+        if self.first:
+            return hidden[:, 0]
+        real = torch.ones(hidden.shape[:2], dtype=torch.bool) if documents is None else documents > 0
+        if self.last:
+            places = torch.where(real, torch.arange(hidden.shape[1]), 0).amax(dim=1)
+            return hidden[torch.arange(len(hidden)), places]
+        weights = real.to(hidden.dtype)[..., None]
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+class SpanHead(nn.Module):
+    """Logits for the first and the last token of an answer within the row (Devlin et al., 2019)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.ends = nn.Linear(d_model, 2)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[batch, time, d_model] → [batch, time, 2]."""
+        return self.ends(hidden)  # type: ignore[no-any-return]

@@ -1,69 +1,123 @@
-"""A model: a backbone and its named heads."""
+"""A model: a backbone and its named head."""
 
 from __future__ import annotations
 
 import copy
-from typing import Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from headwater.models.config import DecoderConfig
-from headwater.models.heads import LanguageModelHead, ScalarHead
-from headwater.models.transformer import Decoder
+from headwater.models.backbone import Backbone
+from headwater.models.config import TransformerConfig
+from headwater.models.heads import ClassHead, LanguageModelHead, MaskedHead, ScalarHead, SpanHead
+from headwater.models.transformer import EncoderDecoder, Transformer
 
-Kind = Literal["language-model", "reward", "critic"]
-"""Which head sits on the decoder: token logits, one score per sequence, or one value per token."""
+Kind = Literal["language-model", "masked", "class", "span", "reward", "critic", "hidden"]
+"""The head: the next token's logits, a masked token's, a row's class, an answer's ends, one score per row, one value per
+token, or none."""
+
+Config = TransformerConfig
+"""Of any backbone."""
+
+CONFIGS: dict[str, type[Config]] = {"transformer": TransformerConfig}
+"""Name of a kind of backbone → its configuration."""
+
+BACKBONES: dict[type, Callable[[Any], Backbone]] = {
+    TransformerConfig: lambda config: (
+        EncoderDecoder(config) if config.form == "encoder-decoder" else Transformer(config)
+    ),
+}
+"""What is built from each kind of configuration."""
 
 
 class Model(nn.Module):
     """`model(ids)` gives the head's output, `model.backbone(ids)` the hidden states."""
 
-    def __init__(self, config: DecoderConfig, kind: Kind = "language-model") -> None:
+    def __init__(self, config: Config, kind: Kind = "language-model", classes: int = 2) -> None:
         super().__init__()
-        self.config = config
-        self.kind = kind
-        self.backbone = Decoder(config)
-        head = (
-            LanguageModelHead(self.backbone.embedding, config.tied_embeddings)
-            if kind == "language-model"
-            else ScalarHead(config.d_model, bias=kind == "critic")
-        )
-        self.heads = nn.ModuleDict({kind.replace("-", "_"): head})
+        self.config, self.kind, self.classes = config, kind, classes
+        self.backbone = BACKBONES[type(config)](config)
+        self.heads = nn.ModuleDict({kind.replace("-", "_"): self._head()})
+
+    def _head(self) -> nn.Module:
+        config, kind = self.config, self.kind
+        if kind in ("language-model", "masked"):
+            embedding = cast(nn.Embedding, self.backbone.embedding)
+            if kind == "masked":
+                return MaskedHead(embedding, config.tied_embeddings, config)
+            scale = config.d_model**-0.5 if config.scaled_head else 1.0
+            return LanguageModelHead(embedding, config.tied_embeddings, config.head_bias, scale)
+        if kind == "class":
+            return ClassHead(config, self.classes)
+        if kind == "span":
+            return SpanHead(config.d_model)
+        return nn.Identity() if kind == "hidden" else ScalarHead(config.d_model, bias=kind == "critic")
+
+    @property
+    def head(self) -> nn.Module:
+        """Whatever sits on the backbone."""
+        return self.heads[self.kind.replace("-", "_")]
 
     @property
     def language_model(self) -> LanguageModelHead:
-        """The head over the vocabulary."""
-        return cast(LanguageModelHead, self.heads["language_model"])
+        """The head over the vocabulary, of the next or of masked tokens."""
+        return cast(LanguageModelHead, self.head)
 
     @property
     def scalar(self) -> ScalarHead:
         """The head of a reward model or a critic."""
-        return cast(ScalarHead, self.heads[self.kind])
+        return cast(ScalarHead, self.head)
 
-    def forward(self, ids: Tensor, positions: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
-        """[batch, time] → logits [batch, time, vocabulary], or scalars [batch, time]."""
-        return cast(Tensor, self.heads[self.kind.replace("-", "_")](self.backbone(ids, positions, documents)))
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the weights."""
+        return next(self.parameters()).dtype
+
+    def forward(self, *inputs: Tensor, documents: Tensor | None = None, **more: Tensor | None) -> Tensor:
+        """The head's output for what the backbone takes: ids [batch, time] of a decoder or an encoder, pixels [batch,
+        channels, height, width] of an image encoder, (source, target) of an encoder-decoder.
+
+        documents [batch, time]: 1 for real tokens, 0 for padding (see `Transformer.forward`; of an encoder-decoder,
+        `source_documents` is what says which of the source is padding).
+
+        Gives logits [batch, time, vocabulary], [batch, classes] or [batch, time, 2], scalars or hidden states [batch, time,
+        (d_model)].
+        """
+        hidden = self.backbone(*inputs, documents=documents, **more)
+        return cast(Tensor, self.head(hidden, documents) if self.kind == "class" else self.head(hidden))
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Reward of each row, [batch], read at its last real token; `lengths` counts them, so padding is no matter."""
         hidden = self.backbone(ids)
         return cast(Tensor, self.scalar(hidden[torch.arange(len(ids)), lengths - 1]))
 
-    def initialise(self, seed: int) -> Model:
-        """Fresh weights that depend on the seed alone."""
+    def initialise(self, seed: int, scheme: str = "scaled") -> Model:
+        """Fresh weights that depend on the seed alone. scheme: a name of `initialisation.SCHEMES`."""
         generator = torch.Generator().manual_seed(seed)
-        self.backbone.initialise(generator)
-        if self.kind != "language-model":
-            self.scalar.initialise(generator)
-        elif not self.config.tied_embeddings:
-            # Nearly uniform first predictions: the readout of μP (Yang et al., 2022).
-            nn.init.normal_(self.language_model.weight, std=1 / self.config.d_model, generator=generator)
+        self.backbone.initialise(generator, scheme)
+        if isinstance(self.head, ScalarHead):
+            self.head.initialise(generator)
+        elif self.kind in ("language-model", "masked"):
+            if not self.config.tied_embeddings:
+                # Nearly uniform first predictions: the readout of μP (Yang et al., 2022).
+                nn.init.normal_(self.language_model.weight, std=1 / self.config.d_model, generator=generator)
+            self._initialise_layers(self.head, generator)
+        else:
+            self._initialise_layers(self.head, generator)
         return self
 
-    def with_head(self, kind: Kind, seed: int) -> Model:
+    def _initialise_layers(self, head: nn.Module, generator: torch.Generator) -> None:
+        for layer in head.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02, generator=generator)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def with_head(self, kind: Kind, seed: int, classes: int = 2) -> Model:
         """A new model with a copy of this backbone and a fresh head (critics of reward models copy the head too)."""
-        other = Model(self.config, kind).initialise(seed)
+        other = Model(self.config, kind, classes).initialise(seed)
         other.backbone.load_state_dict(self.backbone.state_dict())
         if kind == "critic" and self.kind == "reward":
             with torch.no_grad():
@@ -83,5 +137,5 @@ class Model(nn.Module):
 
         N without an embedding that is only looked up.
         """
-        lookup = 0 if self.config.tied_embeddings else self.backbone.embedding.weight.numel()
+        lookup = 0 if self.config.tied_embeddings else cast(nn.Embedding, self.backbone.embedding).weight.numel()
         return 6.0 * (self.parameter_count() - lookup) + 6.0 * self.config.layers * self.config.d_model * time

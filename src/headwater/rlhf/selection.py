@@ -29,7 +29,7 @@ class Yardstick:
 
     def frozen(self, dtype: torch.dtype) -> Yardstick:
         """The same in another number format: that of a policy in training, so that their KL is 0 at the start."""
-        if dtype == self.reference.backbone.embedding.weight.dtype:
+        if dtype == self.reference.dtype:
             return self
         rewards = {name: reward.frozen(dtype) for name, reward in self.rewards.items()}
         return replace(self, reference=self.reference.frozen(dtype), rewards=rewards)

@@ -18,7 +18,8 @@ from headwater.rlhf.scoring import RewardModel
 from headwater.rlhf.selection import BestPolicy, Yardstick
 from headwater.runs import Stage
 from headwater.tasks.continuation import openings, read_lines, some
-from headwater.training.engine import Engine, Learner
+from headwater.training.engine import Engine
+from headwater.training.learner import Learner
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 

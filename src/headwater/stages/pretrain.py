@@ -8,14 +8,15 @@ from typing import Any
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.perplexity import Text, bits_per_byte
-from headwater.models.config import DecoderConfig
+from headwater.models.config import TransformerConfig
 from headwater.models.generate import Sampling, generate
 from headwater.models.layout import save_model
 from headwater.models.model import Model
 from headwater.objectives.causal import CausalLM
 from headwater.recipe import PretrainSettings
 from headwater.runs import Stage
-from headwater.training.engine import Engine, Learner
+from headwater.training.engine import Engine
+from headwater.training.learner import Learner
 from headwater.training.log import read_metrics
 from headwater.training.machine import prepare
 from headwater.training.source import DocumentStream
@@ -33,7 +34,7 @@ def run(stage: Stage) -> dict[str, Any]:
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     tokenizer = Tokenizer.load(stage.parent("tokenizer"))
     shards = Shards(stage.parent("tokenizer") / "tokens" / "train")
-    model = Model(DecoderConfig.from_settings(settings.model, tokenizer.vocabulary)).initialise(stage.seed)
+    model = Model(TransformerConfig.from_settings(settings.model, tokenizer.vocabulary)).initialise(stage.seed)
     rows = max(1, settings.batch_tokens // settings.model.context)
     steps = max(1, settings.tokens // (rows * settings.model.context))
     source = DocumentStream(

@@ -12,7 +12,8 @@ from headwater.models.layout import load_model, save_model
 from headwater.objectives.supervised import Supervised
 from headwater.runs import Stage
 from headwater.tasks.continuation import learnt_texts, read_lines
-from headwater.training.engine import Engine, Learner
+from headwater.training.engine import Engine
+from headwater.training.learner import Learner
 from headwater.training.machine import prepare
 from headwater.training.source import Examples
 

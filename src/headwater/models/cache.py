@@ -1,0 +1,67 @@
+"""What decoding remembers, in slots with their own lengths."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Cache(Protocol):
+    """What the generator asks of any backbone's memory."""
+
+    def begin(self, rows: Tensor, starts: Tensor, lengths: Tensor) -> None:
+        """Before a pass: its slots, where each row's new tokens go, and how many are real; [batch] each."""
+
+    def remember(self, rows: Tensor, memory: Tensor, documents: Tensor | None) -> None:
+        """An encoder-decoder's encoded sources [batch, source_time, d_model] for slots; documents: 0 is padding."""
+
+    def move(self, source: int, target: int) -> None:
+        """Copies a slot onto another one."""
+
+    def select(self, order: Tensor) -> None:
+        """Slot i becomes what slot order[i] was."""
+
+
+class KeyValueCache:
+    """Keys and values: [layers, slots, key_value_heads, capacity, head_dim] each."""
+
+    def __init__(
+        self, layers: int, slots: int, key_value_heads: int, capacity: int, head_dim: int, dtype: torch.dtype
+    ) -> None:
+        shape = (layers, slots, key_value_heads, capacity, head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype)
+        self.values = torch.zeros(shape, dtype=dtype)
+        self.rows = torch.zeros(0, dtype=torch.long)
+        """Slots of this forward pass, [batch]."""
+        self.starts = torch.zeros(0, dtype=torch.long)
+        """Position at which each row's new keys go, [batch]."""
+        self.span = 0
+        """Keys that attention looks at: the longest row after this pass."""
+
+    def begin(self, rows: Tensor, starts: Tensor, lengths: Tensor) -> None:
+        self.rows, self.starts = rows, starts
+        self.span = int(starts.max()) + int(lengths.max())
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes new keys and values [batch, heads, time, head_dim]; returns all up to `span`."""
+        time = keys.shape[2]
+        places = self.starts[:, None] + torch.arange(time)
+        self.keys[layer][self.rows[:, None], :, places] = keys.transpose(1, 2)
+        self.values[layer][self.rows[:, None], :, places] = values.transpose(1, 2)
+        count = len(self.rows)
+        if torch.equal(self.rows, torch.arange(count)):  # the usual case: a view, no copy
+            return self.keys[layer][:count, :, : self.span], self.values[layer][:count, :, : self.span]
+        return self.keys[layer][self.rows, :, : self.span], self.values[layer][self.rows, :, : self.span]
+
+    def remember(self, rows: Tensor, memory: Tensor, documents: Tensor | None) -> None:  # noqa: ARG002
+        raise TypeError("a decoder without an encoder has no source to remember")
+
+    def move(self, source: int, target: int) -> None:
+        self.keys[:, target] = self.keys[:, source]
+        self.values[:, target] = self.values[:, source]
+
+    def select(self, order: Tensor) -> None:
+        self.keys[:, : len(order)] = self.keys[:, order]
+        self.values[:, : len(order)] = self.values[:, order]
