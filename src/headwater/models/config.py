@@ -163,7 +163,7 @@ class TransformerConfig:
         return replace(self, context=context, rope_scaling=RopeScaling(method, factor, self.context))
 
 
-def whole_numbers(config: Mapping[str, Any], keys: Mapping[str, str], place: str) -> dict[str, int]:
+def whole_numbers(config: Mapping[str, Any], keys: Mapping[str, str], place: str) -> dict[str, Any]:
     """{our name: config[their name]} of keys that must be whole numbers of at least 1; UserError, naming the key."""
     found = {}
     for ours, theirs in keys.items():

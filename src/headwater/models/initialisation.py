@@ -30,7 +30,7 @@ def _scaled(name: str, weight: Tensor, config: TransformerConfig) -> float:
     """1/√fan_in (LeCun et al., 1998) and residual branches scaled as in GPT-2; embeddings 0.02."""
     if "embedding" in name or name.startswith("inputs."):
         return 0.02
-    return _fan_in(weight) ** -0.5 * _on_residual_branch(name, config)
+    return 1 / math.sqrt(_fan_in(weight)) * _on_residual_branch(name, config)
 
 
 def _gpt2(name: str, weight: Tensor, config: TransformerConfig) -> float:  # noqa: ARG001
@@ -46,7 +46,7 @@ def _bert(name: str, weight: Tensor, config: TransformerConfig) -> float:  # noq
 def _xavier(name: str, weight: Tensor, config: TransformerConfig) -> float:
     """√(2 / (fan_in + fan_out)) (Glorot & Bengio, 2010); embeddings 1/√d_model (Vaswani et al., 2017)."""
     if "embedding" in name or name.startswith("inputs."):
-        return config.d_model**-0.5
+        return 1 / math.sqrt(config.d_model)
     return math.sqrt(2 / (_fan_in(weight) + len(weight)))
 
 
@@ -65,8 +65,8 @@ def _t5(name: str, weight: Tensor, config: TransformerConfig) -> float:
     if name.startswith("embedding"):
         return 1.0
     if name.endswith("relative.weight"):
-        return config.d_model**-0.5
-    return _fan_in(weight) ** -0.5 * (config.head_dim**-0.5 if name.endswith(".query.weight") else 1.0)
+        return 1 / math.sqrt(config.d_model)
+    return 1 / math.sqrt(_fan_in(weight)) * (1 / math.sqrt(config.head_dim) if name.endswith(".query.weight") else 1.0)
 
 
 def _unit(name: str, weight: Tensor, config: TransformerConfig) -> float:  # noqa: ARG001

@@ -14,6 +14,8 @@ from headwater.models.families.llama import LLAMA, QWEN2, QWEN3
 from headwater.models.families.own import OWN
 from headwater.models.model import Config, Kind
 
+__all__ = ["FAMILIES", "Family", "family_named", "family_of"]
+
 FAMILIES: tuple[Family, ...] = (LLAMA, QWEN3, QWEN2, OWN)
 """In the order in which they are tried when a model is written."""
 

@@ -50,7 +50,11 @@ class Family:
         return {self.rename(name): tensor for name, tensor in weights.items()}
 
     def absorb(
-        self, weights: Mapping[str, Tensor], ours: Mapping[str, Tensor], config: Config, kind: Kind
-    ) -> dict[str, Tensor]:  # noqa: ARG002
+        self,
+        weights: Mapping[str, Tensor],
+        ours: Mapping[str, Tensor],
+        config: Config,  # noqa: ARG002
+        kind: Kind,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
         """Weights by their names → by ours. `ours`: our parameters' names, in order, with tensors of the right shapes."""
         return {name: weights[self.rename(name)] for name in ours}

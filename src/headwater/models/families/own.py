@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from headwater.errors import UserError
 from headwater.models.config import Patches, RopeScaling
@@ -32,7 +32,7 @@ class Own(Family):
             raise UserError(
                 f"{place}: backbone is {config.get('backbone')!r}, but must be one of {', '.join(CONFIGS)}."
             )
-        return read_fields(kind, config, place)
+        return cast(Config, read_fields(kind, config, place))
 
 
 def read_fields(kind: type, config: Mapping[str, Any], place: str) -> Any:
@@ -61,11 +61,9 @@ def _fits(value: object, hint: Any) -> bool:
         return bool in kinds
     if isinstance(value, int):
         return float in kinds or (int in kinds and value >= 0)
-    return (
-        value is None
-        and type(None) in kinds
-        or any(isinstance(kind, type) and isinstance(value, kind) for kind in kinds)
-    )
+    if value is None:
+        return type(None) in kinds
+    return any(isinstance(kind, type) and isinstance(value, kind) for kind in kinds)
 
 
 OWN = Own()
