@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from headwater.errors import UserError
 from headwater.settings import Count, Fraction, Positive, Seed, Settings, read_with_overrides, validate_as
-from headwater.training.settings import OptimiserSettings, Precision, ScheduleSettings
+from headwater.training.settings import AveragingSettings, OptimiserSettings, Precision, ScheduleSettings
 
 
 class StageSettings(Settings):
@@ -100,8 +100,18 @@ class PretrainSettings(StageSettings):
     optimiser: OptimiserSettings = OptimiserSettings(name="muon")
     schedule: ScheduleSettings = ScheduleSettings(name="linear", warmup=0.02)
     precision: Precision = Field("auto", description="`auto`: bf16 where a short measurement finds it faster.")
+    averaging: AveragingSettings = AveragingSettings()
     evaluate_every: Count = Field(100, description="Steps between measurements of held-out bits per byte.")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0, description="Measurements without a new best after which training ends; the best weights are kept. 0: never."
+    )
     checkpoint_every: Count = Field(50, description="Steps between checkpoints.")
+
+    @model_validator(mode="after")
+    def _best_or_mean(self) -> PretrainSettings:
+        if self.patience and self.averaging.last:
+            raise ValueError("`patience` keeps the best weights and `averaging.last` the mean of the last; choose one")
+        return self
 
 
 class SftSettings(StageSettings):

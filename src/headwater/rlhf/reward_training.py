@@ -14,7 +14,8 @@ from headwater.objectives.preference import Preference, Rankings
 from headwater.recipe import RewardSettings
 from headwater.tasks.continuation import whole
 from headwater.training.batch import Row
-from headwater.training.engine import Engine, Learner
+from headwater.training.engine import Engine
+from headwater.training.learner import Learner
 
 
 def train_reward_model(

@@ -15,6 +15,8 @@ from headwater.models.model import Model
 from headwater.objectives.causal import CausalLM
 from headwater.recipe import PretrainSettings
 from headwater.runs import Stage
+from headwater.training.averaging import average_of
+from headwater.training.early_stopping import EarlyStopping
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.log import read_metrics
@@ -41,23 +43,28 @@ def run(stage: Stage) -> dict[str, Any]:
         shards, seed=stage.seed, width=settings.model.context, rows=rows, steps=steps, rows_per_batch=ROWS_PER_BATCH
     )
     texts = heldout_texts(Shards(stage.parent("tokenizer") / "tokens" / "heldout"), tokenizer, settings.model.context)
-    on_the_way = OnTheWay(model, tokenizer, texts[:: -(-len(texts) // QUICK_TEXTS)], settings, steps)
+    learner = Learner(model, settings.optimiser, settings.schedule, precision, average_of(settings.averaging, steps))
+    stopping = EarlyStopping("bits_per_byte", settings.patience, learner) if settings.patience else None
+    on_the_way = OnTheWay(learner, tokenizer, texts[:: -(-len(texts) // QUICK_TEXTS)], settings, steps)
     engine = Engine(
-        {"model": Learner(model, settings.optimiser, settings.schedule, precision)},
+        {"model": learner},
         source,
         CausalLM(),
         folder=stage.folder,
         checkpoint_every=settings.checkpoint_every,
         label="pretrain",
         after_step=on_the_way,
+        early_stopping=stopping,
         tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
     engine.fit()
-    engine.learners["model"].release()
+    learner.release(stopping.best_weights if stopping else None)
     save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_text)
     tokenizer.save(stage.folder / "model", settings.model.context)
-    metrics = _metrics(stage, model, texts, steps * rows * settings.model.context) | {"precision": precision}
+    metrics = _metrics(stage, model, texts, engine.step * rows * settings.model.context) | {"precision": precision}
+    if stopping:
+        metrics["best_step"] = stopping.best_step
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
     return metrics
 
@@ -93,17 +100,18 @@ class OnTheWay:
     """Held-out bits per byte and a sample, every so many steps: the hook of the engine."""
 
     def __init__(
-        self, model: Model, tokenizer: Tokenizer, texts: list[Text], settings: PretrainSettings, steps: int
+        self, learner: Learner, tokenizer: Tokenizer, texts: list[Text], settings: PretrainSettings, steps: int
     ) -> None:
-        self.model, self.tokenizer, self.texts, self.steps = model, tokenizer, texts, steps
+        self.learner, self.tokenizer, self.texts, self.steps = learner, tokenizer, texts, steps
         self.settings = settings
         self.tokens_per_step = max(1, settings.batch_tokens // settings.model.context) * settings.model.context
 
     def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
         line: dict[str, Any] = {"tokens": step * self.tokens_per_step}
         if step % self.settings.evaluate_every == 0 or step == self.steps:
-            line["bits_per_byte"] = bits_per_byte(self.model, self.texts)["all"]
             sampling = Sampling(40, temperature=0.7, stop_tokens=(self.tokenizer.end_of_text,))
-            (answer,) = generate(self.model, [[self.tokenizer.end_of_text]], sampling, seeds=[step])
+            with self.learner.as_released():
+                line["bits_per_byte"] = bits_per_byte(self.learner.module, self.texts)["all"]
+                (answer,) = generate(self.learner.module, [[self.tokenizer.end_of_text]], sampling, seeds=[step])
             line["sample"] = self.tokenizer.decode(answer.tokens)
         return line

@@ -10,7 +10,8 @@ from typing import Any
 
 from headwater.models.model import Model
 from headwater.training.batch import Batch
-from headwater.training.engine import Engine, Learner, Objective
+from headwater.training.engine import Engine, Objective
+from headwater.training.learner import Learner
 from headwater.training.log import read_metrics
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from headwater.errors import Interrupted, UserError
 from headwater.models.model import Model
 from headwater.progress import Progress, say
-from headwater.training import checkpoint, optimisers
+from headwater.training import checkpoint
 from headwater.training.batch import Batch
+from headwater.training.early_stopping import EarlyStopping
+from headwater.training.learner import Learner
 from headwater.training.log import MetricsLog
-from headwater.training.precision import DTYPES
 from headwater.training.schedule import rate
-from headwater.training.settings import OptimiserSettings, ScheduleSettings
 from headwater.training.source import Source
 from headwater.training.stop import StopSignal
 from headwater.training.world import World
@@ -53,83 +53,12 @@ class Objective(Protocol):
         """The terms of one micro-batch."""
 
 
-class Learner:
-    """A module with all that moves it: fp32 masters, optimisers by role, schedule, clip."""
-
-    def __init__(
-        self, module: Model, settings: OptimiserSettings, schedule: ScheduleSettings, precision: str = "fp32"
-    ) -> None:
-        dtype = DTYPES[precision]
-        self.module, self.settings, self.schedule = module, settings, schedule
-        self.masters: dict[str, Tensor] = {
-            name: torch.nn.Parameter(parameter.detach().clone()) if dtype != torch.float32 else parameter
-            for name, parameter in module.named_parameters()
-        }
-        module.to(dtype)
-        self.separate = dtype != torch.float32
-        self.optimisers = optimisers.build(module, self.masters, settings, dtype)
-
-    def collect_gradients(self) -> None:
-        """Adds the module's gradients to the masters', so that accumulation is in fp32."""
-        if not self.separate:
-            return
-        for name, parameter in self.module.named_parameters():
-            if parameter.grad is not None:
-                master = self.masters[name]
-                master.grad = parameter.grad.float() if master.grad is None else master.grad.add_(parameter.grad)
-                parameter.grad = None
-
-    def gradient_norm(self) -> Tensor | None:
-        """Euclidean norm over all masters, or None where there is no gradient at all."""
-        gradients = [master.grad for master in self.masters.values() if master.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients) if gradients else None
-
-    def update(self, norm: Tensor, progress: float) -> None:
-        """Clips, steps, and writes the masters back into the module."""
-        torch.nn.utils.clip_grads_with_norm_(self.masters.values(), self.settings.clip, norm)
-        factor = rate(self.schedule, progress)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * factor
-            optimiser.step()
-        self._write_back()
-
-    def _write_back(self) -> None:
-        if self.separate:
-            with torch.no_grad():
-                for name, parameter in self.module.named_parameters():
-                    parameter.copy_(self.masters[name])
-
-    def release(self) -> Model:
-        """The module with its fp32 weights, when training is over."""
-        self.module.float()
-        self._write_back()
-        return self.module
-
-    def clear(self) -> None:
-        for master in self.masters.values():
-            master.grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "masters": dict(self.masters),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for name, master in self.masters.items():
-                master.copy_(state["masters"][name])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        self._write_back()
-
-
 class Engine:
     """Trains `learners` on `source` for `objective`; writes metrics and checkpoints into `folder`.
 
     after_step: called with (step, metrics) after each update; what it returns is added to the step's line of metrics.
     stateful: further things with `state_dict` that a resume must find as they were.
+    early_stopping: watches the metrics, those of `after_step` included, and may end the training before the source does.
     """
 
     def __init__(
@@ -143,6 +72,7 @@ class Engine:
         label: str = "training",
         after_step: Callable[[int, dict[str, float]], dict[str, Any]] | None = None,
         stateful: Mapping[str, Any] | None = None,
+        early_stopping: EarlyStopping | None = None,
         tensorboard: bool = False,
     ) -> None:
         self.learners, self.source, self.objective = learners, source, objective
@@ -150,6 +80,9 @@ class Engine:
         self.folder, self.checkpoint_every, self.label = folder, checkpoint_every, label
         self.after_step = after_step
         self.stateful = dict(stateful or {})
+        self.early_stopping = early_stopping
+        if early_stopping:
+            self.stateful["early_stopping"] = early_stopping
         self.world = World()
         self.step = 0
         self.progress = 0.0
@@ -161,9 +94,9 @@ class Engine:
         self.log = MetricsLog(folder, tensorboard) if folder else None
 
     def fit(self) -> None:
-        """Trains until the source ends. Raises Interrupted after a signal, with the work saved."""
+        """Trains until the source ends or early stopping does. Raises Interrupted after a signal, with the work saved."""
         with StopSignal() as stop, Progress(self.label, 1000, done=self._permille()) as bar:
-            while True:
+            while not (self.early_stopping and self.early_stopping.over):
                 self.progress = self.source.progress()
                 batches = self.source.take()
                 if batches is None:
@@ -202,6 +135,8 @@ class Engine:
         metrics["tokens_per_second"] = sum(batch.tokens for batch in batches) / seconds
         self.source.observe(metrics)
         more = self.after_step(self.step, metrics) if self.after_step else {}
+        if self.early_stopping:
+            self.early_stopping.observe(self.step, metrics | more)
         if self.log and self.world.rank == 0 and self.source.at_boundary():
             self.log.write(self.step, metrics | more)
         return metrics

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from headwater.settings import Fraction, Positive, Settings
+from headwater.settings import Count, Fraction, Positive, Settings
 
 Precision = Literal["auto", "fp32", "bf16"]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -53,4 +53,20 @@ class ScheduleSettings(Settings):
     def _inverse_sqrt_has_a_warmup(self) -> ScheduleSettings:
         if self.name == "inverse-sqrt" and not self.warmup:
             raise ValueError("`inverse-sqrt` needs a `warmup` above 0")
+        return self
+
+
+class AveragingSettings(Settings):
+    """What is kept in the end: the last step's weights, or an average over steps; see `training/averaging.py`."""
+
+    ema: Decay = Field(0.0, description="Decay per step of an exponential moving average, such as 0.99; 0: none.")
+    last: Annotated[int, Field(ge=0)] = Field(
+        0, description="The mean of so many snapshots from the end (Vaswani et al. 2017: 5); 0: none."
+    )
+    every: Count = Field(100, description="`last` only: steps between two snapshots.")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> AveragingSettings:
+        if self.ema and self.last:
+            raise ValueError("`ema` and `last` are two ways to average; choose one")
         return self
