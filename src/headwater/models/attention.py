@@ -81,8 +81,116 @@ class Attention(nn.Module):
         if view.window is not None:
             mixed = attend_locally(queries, keys, values, view, self.grouped, self.scale, dropout)
         else:
-            queries, keys, values = (part.transpose(1, 2).flatten(0, 1) for part in (queries, keys, values))
+            mixed = attend(queries, keys, values, view.mask, self.grouped, view.causal, self.scale, dropout)
+        return cast(Tensor, self.output(mixed.transpose(1, 2).flatten(2)))
 
+
+class CrossAttention(Attention):
+    """Attention from a decoder to the memory of an encoder, whose keys and values can be computed beforehand."""
+
+    def remembered(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Memory [batch, source_time, d_model] → keys and values, [batch, heads, source_time, head_dim] each."""
+        keys = self.key_norm(self.heads(self.key(memory))).transpose(1, 2)
+        return keys, self.heads(self.value(memory)).transpose(1, 2)
+
+    def look(self, hidden: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """[batch, time, d_model] → the same. mask: [batch, 1, 1, source_time], added to the scores, or None."""
+        queries = self.query_norm(self.heads(self.query(hidden))).transpose(1, 2)
+        return self.mix(queries, keys, values, AttentionView(mask=mask, causal=False))
+
+
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    grouped: bool = False,
+    causal: bool = True,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(scale · q kᵀ + mask) v (Vaswani et al., 2017). `causal` counts where there is no mask.
+
+    In bf16 torch's CPU kernel has a slow backward pass, so training there takes the same formula in matrix products.
+    """
+    if by_products(queries.dtype, keys.shape[2]):
+        return _attend_by_products(queries, keys, values, mask, grouped, causal, scale, dropout)
+    return functional.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=mask,
+        is_causal=causal and mask is None,
+        enable_gqa=grouped,
+        scale=scale,
+        dropout_p=dropout,
+    )
+
+
+def by_products(dtype: torch.dtype, time: int) -> bool:
+    """Whether attention over so many keys is computed in plain matrix products here."""
+    return dtype == torch.bfloat16 and time <= LONGEST_BY_PRODUCTS and torch.is_grad_enabled()
+
+
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask, True where a key may be seen → the mask that is added to the scores."""
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
+
+
+def _attend_by_products(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    grouped: bool,
+    causal: bool,
+    scale: float | None,
+    dropout: float,
+) -> Tensor:
+    if grouped:
+        repeats = queries.shape[1] // keys.shape[1]
+        keys, values = keys.repeat_interleave(repeats, dim=1), values.repeat_interleave(repeats, dim=1)
+    if mask is None and causal:
+        mask = additive(torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril(), queries.dtype)
+    scores = (queries * (queries.shape[-1] ** -0.5 if scale is None else scale)) @ keys.transpose(-2, -1)
+    if mask is not None:
+        scores += mask  # in place: elementwise passes over [time, keys] cost as much as the products
+    weights: Tensor = scores.softmax(dim=-1)
+    if dropout:
+        weights = functional.dropout(weights, dropout)
+    return weights @ values
+
+
+def attend_locally(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    view: AttentionView,
+    grouped: bool,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attention within a sliding window (Beltagy et al., 2020), in blocks as long as the window: each block of queries
+    looks at its own keys and the block before (and after, where not causal). Memory is linear in time.
+
+    queries [batch, heads, time, head_dim] → the same.
+    """
+    assert view.window is not None
+    batch, _, time, _ = queries.shape
+    width = view.window
+    blocks = -(-time // width)
+    ahead = 0 if view.causal else 1
+    queries = _in_blocks(queries, width, blocks)
+    keys, values = (_with_neighbours(_in_blocks(states, width, blocks), ahead) for states in (keys, values))
+    places = torch.arange(width)[:, None] + width - torch.arange(keys.shape[3])  # query − key
+    near = (places > -width) & (places < width) if ahead else (places >= 0) & (places < width)
+    documents = view.documents if view.documents is not None else torch.ones(1, time, dtype=torch.long)
+    inside = _in_blocks(documents[:, None, :, None] + 1, width, blocks)  # 0 is beyond the ends of the row
+    around = _with_neighbours(inside, ahead)
+    seen = near & (inside == around.transpose(-2, -1)) & (around.transpose(-2, -1) > 0)
+    seen |= (inside == 0) & near  # padding of the last block, which nothing reads, must see something
+    mask = additive(seen, queries.dtype).expand(batch, -1, -1, -1, -1).transpose(1, 2).flatten(0, 1)
+    queries, keys, values = (part.transpose(1, 2).flatten(0, 1) for part in (queries, keys, values))
     mixed = attend(queries, keys, values, mask, grouped, False, scale, dropout)
     return mixed.view(batch, blocks, *mixed.shape[1:]).transpose(1, 2).flatten(2, 3)[:, :, :time]
 

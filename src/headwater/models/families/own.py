@@ -18,9 +18,11 @@ class Own(Family):
     """`model_type` "headwater"; the kind of backbone stands under `backbone`."""
 
     name = "headwater"
-    architectures: ClassVar[Mapping[Kind, str]] = {
-        kind: f"Headwater{kind.title().replace('-', '')}" for kind in get_args(Kind)
-    }
+
+    def __init__(self) -> None:
+        self.architectures: dict[Kind, str] = {
+            kind: f"Headwater{kind.title().replace('-', '')}" for kind in get_args(Kind)
+        }
 
     def write(self, config: Config) -> dict[str, Any]:
         kind = next(name for name, one in CONFIGS.items() if type(config) is one)
