@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from headwater.models.block import ACTIVATIONS
 from headwater.models.config import TransformerConfig
+from headwater.models.convolutional import TextConvolutionConfig
 from headwater.models.norm import norm_of
 
 IGNORED = -1
@@ -164,12 +165,13 @@ class ClassHead(nn.Module):
     """One of `classes` for a whole row, read where the row's meaning is gathered.
 
     An encoder with a pooler (BERT) or of images (ViT) reads its first token, any other encoder the mean over its real
-    tokens, a decoder its last real token.
+    tokens (a convolutional classifier: the maximum; Kim, 2014), a decoder its last real token.
     """
 
     def __init__(self, config: TransformerConfig, classes: int) -> None:
         super().__init__()
         self.first, self.last = config.pooler or config.patches is not None, config.form == "decoder"
+        self.largest = isinstance(config, TextConvolutionConfig)
         self.pooler = nn.Linear(config.d_model, config.d_model) if config.pooler else None
         self.dropout = nn.Dropout(config.dropout)
         self.classes = nn.Linear(config.d_model, classes, bias=config.form == "encoder")
@@ -188,6 +190,8 @@ class ClassHead(nn.Module):
         if self.last:
             places = torch.where(real, torch.arange(hidden.shape[1]), 0).amax(dim=1)
             return hidden[torch.arange(len(hidden)), places]
+        if self.largest:
+            return hidden.masked_fill(~real[..., None], torch.finfo(hidden.dtype).min).amax(dim=1)
         weights = real.to(hidden.dtype)[..., None]
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 

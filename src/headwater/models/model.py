@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from headwater.models.backbone import Backbone
 from headwater.models.config import TransformerConfig
+from headwater.models.convolutional import (
+    ConvolutionalClassifier,
+    ConvolutionalConfig,
+    ConvolutionalDecoder,
+    TextConvolutionConfig,
+)
 from headwater.models.heads import ClassHead, LanguageModelHead, MaskedHead, ScalarHead, SpanHead
+from headwater.models.recurrent import RecurrentConfig, RecurrentDecoder
+from headwater.models.recurrent_attention import RecurrentEncoderDecoder
+from headwater.models.rival_config import RivalConfig
 from headwater.models.transformer import EncoderDecoder, Transformer
 
 Kind = Literal["language-model", "masked", "class", "span", "reward", "critic", "hidden"]
@@ -21,13 +30,23 @@ token, or none."""
 Config = TransformerConfig
 """Of any backbone."""
 
-CONFIGS: dict[str, type[Config]] = {"transformer": TransformerConfig}
+CONFIGS: dict[str, type] = {
+    "transformer": TransformerConfig,
+    "recurrent": RecurrentConfig,
+    "convolutional": ConvolutionalConfig,
+    "text-convolution": TextConvolutionConfig,
+}
 """Name of a kind of backbone → its configuration."""
 
 BACKBONES: dict[type, Callable[[Any], Backbone]] = {
     TransformerConfig: lambda config: (
         EncoderDecoder(config) if config.form == "encoder-decoder" else Transformer(config)
     ),
+    RecurrentConfig: lambda config: (
+        RecurrentEncoderDecoder(config) if config.form == "encoder-decoder" else RecurrentDecoder(config)
+    ),
+    ConvolutionalConfig: ConvolutionalDecoder,
+    TextConvolutionConfig: ConvolutionalClassifier,
 }
 """What is built from each kind of configuration."""
 
@@ -35,9 +54,10 @@ BACKBONES: dict[type, Callable[[Any], Backbone]] = {
 class Model(nn.Module):
     """`model(ids)` gives the head's output, `model.backbone(ids)` the hidden states."""
 
-    def __init__(self, config: Config, kind: Kind = "language-model", classes: int = 2) -> None:
+    def __init__(self, config: Config | RivalConfig, kind: Kind = "language-model", classes: int = 2) -> None:
         super().__init__()
-        self.config, self.kind, self.classes = config, kind, classes
+        self.config = cast(Config, config)  # rivals answer what is asked of a configuration outside their own files
+        self.kind, self.classes = kind, classes
         self.backbone = BACKBONES[type(config)](config)
         self.heads = nn.ModuleDict({kind.replace("-", "_"): self._head()})
 
@@ -133,9 +153,8 @@ class Model(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def training_flops_per_token(self, time: int) -> float:
-        """Floating-point operations of forward and backward per token: 6·N + 6·layers·d_model·time (causal half).
-
-        N without an embedding that is only looked up.
-        """
+        """Floating-point operations of forward and backward per token: 6·N, N without an embedding that is only looked up,
+        and in a Transformer 6·layers·d_model·time for the attention (causal half)."""
         lookup = 0 if self.config.tied_embeddings else cast(nn.Embedding, self.backbone.embedding).weight.numel()
-        return 6.0 * (self.parameter_count() - lookup) + 6.0 * self.config.layers * self.config.d_model * time
+        attention = self.config.layers * self.config.d_model * time if type(self.config) is TransformerConfig else 0
+        return 6.0 * (self.parameter_count() - lookup) + 6.0 * attention

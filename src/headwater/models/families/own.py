@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from headwater.errors import UserError
 from headwater.models.config import Patches, RopeScaling
@@ -46,6 +46,8 @@ def read_fields(kind: type, config: Mapping[str, Any], place: str) -> Any:
                 raise UserError(f"{place} lacks the key '{field.name}': it is no whole model configuration.")
             continue
         value, hint = config[field.name], hints[field.name]
+        if get_origin(hint) is tuple and isinstance(value, list):
+            value = tuple(value)  # JSON knows lists alone
         if field.name in _PARTS and isinstance(value, dict):
             value = read_fields(_PARTS[field.name], value, f"{place}, {field.name}")
         elif not _fits(value, hint):
@@ -58,6 +60,8 @@ def _fits(value: object, hint: Any) -> bool:
     options = get_args(hint)
     if options and all(isinstance(option, str) for option in options):  # a Literal
         return value in options
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, options[0]) for part in value)
     kinds = options or (hint,)
     if isinstance(value, bool):
         return bool in kinds
