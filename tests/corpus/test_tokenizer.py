@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.corpus.tokenizer import CONTROL_TOKENS, Tokenizer, train_tokenizer
+from headwater.corpus.tokenizer import CONTROL_TOKENS, Tokenizer, check_fits, train_tokenizer
 from headwater.errors import UserError
 
 TEXTS = [
@@ -126,12 +126,40 @@ def test_a_damaged_tokenizer_is_one_sentence(folder, tmp_path, damage):
         Tokenizer.load(tmp_path / "none")
 
 
-def test_a_tokenizer_of_another_make_is_refused(tmp_path):
+def test_a_tokenizer_without_tokens_or_in_another_format_is_refused(tmp_path):
     import tokenizers
 
     tokenizers.Tokenizer(tokenizers.models.BPE()).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match="not made by headwater"):
+    with pytest.raises(UserError, match="has no tokens"):
         Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").rename(tmp_path / "spiece.model")
+    with pytest.raises(UserError, match=r"only as spiece\.model"):
+        Tokenizer.load(tmp_path)
+
+
+def test_sentinels_come_after_the_control_tokens(tmp_path):
+    tokenizer = train_tokenizer(TEXTS, 368, sentinels=3)
+    assert (tokenizer.sentinels, tokenizer.mask) == ([5, 6, 7], 5)
+    assert tokenizer.decode([5, 6, 7], skip_special=False) == "<|mask|><|mask-1|><|mask-2|>"
+    assert tokenizer.vocabulary == 368
+    assert not {5, 6, 7} & set(tokenizer.encode("<|mask|><|mask-1|>"))
+    tokenizer.save(tmp_path, 256)
+    loaded = Tokenizer.load(tmp_path)
+    assert (loaded.sentinels, loaded.mask, loaded.pad) == ([5, 6, 7], 5, 0)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["mask_token"] == "<|mask|>"
+
+
+def test_without_sentinels_there_are_none(tokenizer, folder):
+    assert (tokenizer.sentinels, tokenizer.mask) == ([], None)
+    assert "mask_token" not in json.loads((folder / "tokenizer_config.json").read_text())
+    assert tokenizer.stop_tokens == (tokenizer.end_of_turn, tokenizer.end_of_text)
+
+
+def test_a_tokenizer_larger_than_its_model_is_refused(tokenizer, folder):
+    check_fits(tokenizer, 368, folder)
+    check_fits(tokenizer, 400, folder)
+    with pytest.raises(UserError, match="368 tokens, but its model knows only 367"):
+        check_fits(tokenizer, 367, folder)
 
 
 DIALOGUE = [

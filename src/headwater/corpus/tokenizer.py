@@ -1,107 +1,101 @@
-"""Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), trained by `tokenizers`, with chat roles reserved.
+"""Text ↔ token ids: byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) with chat roles reserved, trained here,
+and any `tokenizer.json` of the Hugging Face layout.
 
-Every text is a sequence of bytes, and every byte is a token, so nothing is unknown and everything round-trips.
-Control tokens come only from the template, never from the content: a user who types `<|end|>` gets seven ordinary
-tokens or so.
+In our own every text is a sequence of bytes, and every byte is a token, so nothing is unknown and everything
+round-trips. Control tokens come only from the template, never from the content: a user who types `<|end|>` gets seven
+ordinary tokens or so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
+from headwater.corpus.byte_level import bytes_of_tokens, is_byte_level, single_bytes, valid_pieces
+from headwater.corpus.chat_template import DialogueEncoder
+from headwater.corpus.own_tokenizer import (
+    CHAT_TEMPLATE,
+    CONTROL_TOKENS,
+    is_own,
+    own_conventions,
+    own_settings,
+    train_inner,
+)
+from headwater.corpus.special_tokens import Conventions, read_conventions, read_inner, without_control_pieces
 from headwater.errors import UserError
 from headwater.storage import write_atomically
 
-PAD = "<|pad|>"
-END_OF_TEXT = "<|endoftext|>"
-USER = "<|user|>"
-ASSISTANT = "<|assistant|>"
-END = "<|end|>"
-CONTROL_TOKENS = (PAD, END_OF_TEXT, USER, ASSISTANT, END)
-"""In the order of their ids, from 0."""
+__all__ = ["CHAT_TEMPLATE", "CONTROL_TOKENS", "Tokenizer", "check_fits", "train_tokenizer"]
 
-# As GPT-2's pattern, with numbers in groups of at most three digits: contractions, words and numbers with the space
-# before them, runs of other signs, white space (its last space goes to the word that follows).
-_WORD_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?[\p{L}\p{M}]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] not in ['user', 'assistant'] %}"
-    "{{ raise_exception('roles are user and assistant, not ' + message['role']) }}"
-    "{% endif %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
-"""What `Tokenizer.chat` does, for programs that read `tokenizer_config.json`."""
+_OTHER_FORMATS = ("spiece.model", "source.spm", "sentencepiece.bpe.model", "tokenizer.model", "vocab.txt", "vocab.json")
+"""Files in which others keep a tokenizer that is not read here."""
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocabulary: int, sentinels: int = 0) -> Tokenizer:
     """Learns merges from `texts` until there are exactly `vocabulary` tokens, the control tokens and 256 bytes among
-    them.
+    them. `sentinels`: how many tokens are reserved for what is masked or left out.
 
     The same texts in the same order give the same tokenizer. Raises UserError, naming the size that can be reached,
     where the texts hold too few different pieces.
     """
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(tokenizers.Regex(_WORD_PATTERN), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        show_progress=False,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    reached = tokenizer.get_vocab_size(with_added_tokens=True)
-    if reached != vocabulary:
+    return Tokenizer(train_inner(texts, vocabulary, sentinels))
+
+
+def check_fits(tokenizer: Tokenizer, vocabulary: int, folder: Path) -> None:
+    """Raises UserError where the tokenizer has ids for which the model of the folder has no embedding.
+
+    vocabulary: rows of the model's embedding.
+    """
+    if tokenizer.vocabulary > vocabulary:
         raise UserError(
-            f"tokenizer.vocabulary is {vocabulary:,}, but the corpus allows only {reached:,} different tokens: "
-            f"set it to {reached} or less, or add texts."
+            f"The tokenizer in {folder} has {tokenizer.vocabulary:,} tokens, but its model knows only {vocabulary:,}: "
+            "they do not belong together; copy the model's own tokenizer there."
         )
-    return Tokenizer(tokenizer)
 
 
 class Tokenizer:
-    """Text ↔ token ids. Load one with `Tokenizer.load(folder)`; make one with `train_tokenizer`."""
+    """Text ↔ token ids. Load one with `Tokenizer.load(folder)`; make one with `train_tokenizer`.
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
-        self._inner = inner
+    `bos`, `eos`, `unk`, `mask` are None where the tokenizer has no such token; `sentinels` stand for left-out spans.
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer, conventions: Conventions | None = None) -> None:
+        """`conventions`: of a tokenizer that others made; None for one of ours."""
+        self._saved = inner
+        self._own = conventions is None
+        self._conventions = conventions or own_conventions(inner)
+        self._inner = inner if self._own else without_control_pieces(inner)
         # Content never turns into control tokens, whatever it spells.
         self._inner.encode_special_tokens = True
-        vocabulary = inner.get_vocab(with_added_tokens=True)
-        self.pad, self.end_of_text, self.user, self.assistant, self.end_of_turn = (
-            vocabulary[t] for t in CONTROL_TOKENS
-        )
+        ids = self._conventions.ids
+        self.padding, self.bos, self.eos = ids.get("pad"), ids.get("bos"), ids.get("eos")
+        self.unk, self.mask = ids.get("unk"), ids.get("mask")
+        self.sentinels = list(self._conventions.sentinels)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Reads `tokenizer.json` of a folder; UserError where it is missing, damaged or of another make."""
+        """Reads `tokenizer.json` of a folder, and what the files beside it say of special tokens and dialogues.
+
+        Raises UserError where it is missing or damaged.
+        """
         path = folder / "tokenizer.json"
         if not path.is_file():
+            other = next((name for name in _OTHER_FORMATS if (folder / name).is_file()), None)
+            if other:
+                raise UserError(f"{folder} has its tokenizer only as {other}: save it as tokenizer.json first.")
             raise UserError(
                 f"There is no tokenizer at {path}: run the tokenizer stage, or name a folder that holds a model."
             )
-        try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except KeyError as error:
-            raise UserError(f"The tokenizer {path} has no token {error}: it was not made by headwater.") from None
-        except Exception:  # tokenizers raises bare Exception for every damage
-            raise UserError(
-                f"The tokenizer {path} is damaged: copy it anew or run the tokenizer stage again."
-            ) from None
+        inner = read_inner(path)
+        conventions = read_conventions(folder, inner)
+        if is_own(inner) and conventions.template in (None, CHAT_TEMPLATE):
+            return cls(inner)
+        return cls(inner, conventions)
 
     def save(self, folder: Path, context: int) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json` in the Hugging Face layout.
@@ -109,33 +103,87 @@ class Tokenizer:
         `context`: the longest sequence, in tokens, that the model is made for.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": None,
-            "eos_token": END,
-            "pad_token": PAD,
-            "unk_token": None,
-            "additional_special_tokens": [END_OF_TEXT, USER, ASSISTANT],
-            "model_max_length": context,
-            "padding_side": "left",
-            "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE,
-        }
-        write_atomically(folder / "tokenizer.json", self._inner.to_str(pretty=True) + "\n")
+        config = self._settings() | {"model_max_length": context}
+        write_atomically(folder / "tokenizer.json", self._saved.to_str(pretty=True) + "\n")
         write_atomically(folder / "tokenizer_config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
 
-    @property
+    def _settings(self) -> dict[str, Any]:
+        """The content of `tokenizer_config.json`."""
+        if not self._own:
+            names = {f"{part}_token": self._name(number) for part, number in self._conventions.ids.items()}
+            template = {"chat_template": self._conventions.template} if self._conventions.template else {}
+            return {"tokenizer_class": "PreTrainedTokenizerFast"} | self._conventions.settings | names | template
+        return own_settings(self._saved)
+
+    def _name(self, number: int) -> str:
+        return str(self._saved.id_to_token(number))
+
+    @cached_property
     def vocabulary(self) -> int:
         """Number of token ids, control tokens included."""
-        return self._inner.get_vocab_size(with_added_tokens=True)
+        return max(self._saved.get_vocab(with_added_tokens=True).values()) + 1
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a content: `decode` gives the same text back; no control token is among them."""
-        return self._inner.encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False).ids
+    @property
+    def pad(self) -> int:
+        """The padding token, which is never an end. Raises UserError where none is free for it."""
+        return self._needed("pad", "token that is free for padding")
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    @property
+    def user(self) -> int:
+        """What opens a user's turn, in a tokenizer of ours."""
+        return self._needed("user", "token that opens a user's turn")
+
+    @property
+    def assistant(self) -> int:
+        """What opens an assistant's turn, in a tokenizer of ours."""
+        return self._needed("assistant", "token that opens an assistant's turn")
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """What ends an assistant's turn: the control token that the chat template writes after it, else the end token."""
+        if "end_of_turn" not in self._conventions.ids and self.has_chat_template:
+            ids = self.chat([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+            opened = len(self.chat([{"role": "user", "content": "a"}], continuation=""))
+            for token in ids[opened:]:
+                if token in self._controls:
+                    return token
+        return self._needed("end_of_turn" if self._own else "eos", "token that ends a turn")
+
+    @cached_property
+    def end_of_text(self) -> int:
+        """What ends a text: `<|endoftext|>`; of others' tokenizers the end token, one that ends no turn where there are
+        several.
+        """
+        if self._own:
+            return self._conventions.ids["end_of_text"]
+        others = [token for token in self._conventions.stops if token != self.end_of_turn]
+        return others[0] if others else self._needed("eos", "token that ends a text")
+
+    @property
+    def stop_tokens(self) -> tuple[int, ...]:
+        """What ends an answer: the end of a turn, the end of a text, and what else the folder names as an end."""
+        if not self._own and not self._conventions.stops and not self.has_chat_template:
+            return ()
+        return tuple(dict.fromkeys([self.end_of_turn, self.end_of_text, *self._conventions.stops]))
+
+    def _needed(self, part: str, what: str) -> int:
+        if part not in self._conventions.ids:
+            raise UserError(
+                f"The tokenizer of {self._conventions.place or 'headwater'} has no {what}: use another model."
+            )
+        return self._conventions.ids[part]
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Token ids of a content; no control token is among them, and `decode` gives the same text back where the
+        tokenizer works on bytes.
+
+        `special`: framed as the model's family does it (`[CLS] … [SEP]`, `… </s>`).
+        """
+        return self._inner.encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=special).ids
+
+    def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         """`encode` of many texts, on all cores."""
-        return [encoding.ids for encoding in self._inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [encoding.ids for encoding in self._inner.encode_batch_fast(list(texts), add_special_tokens=special)]
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of token ids; bytes that are no UTF-8 become �. `skip_special` leaves control tokens out."""
@@ -144,7 +192,7 @@ class Tokenizer:
     def encode_bytes(self, data: bytes) -> list[int]:
         """Token ids of any bytes, UTF-8 or not: `decode_bytes` gives the same bytes back."""
         ids: list[int] = []
-        for text, stray in _valid_pieces(data):
+        for text, stray in valid_pieces(data):
             ids += self.encode(text)
             ids += [self._byte_ids[byte] for byte in stray]
         return ids
@@ -157,12 +205,19 @@ class Tokenizer:
         """The bytes of one token; empty for a control token."""
         return self._token_bytes[token]
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether it is said how a dialogue is written."""
+        return self._conventions.template is not None
+
     def chat(self, messages: Sequence[Mapping[str, str]], continuation: str | None = None) -> list[int]:
-        """Token ids of a dialogue: `<|user|>…<|end|><|assistant|>…<|end|>`.
+        """Token ids of a dialogue: `<|user|>…<|end|><|assistant|>…<|end|>`, or as the folder's chat template says.
 
         messages: {"role": "user" | "assistant", "content": text} each. With `continuation` an assistant's turn is
         opened that begins with this text (it may be empty) and is not closed: the model goes on from there.
         """
+        if not self._own:
+            return self._dialogues.encode(messages, continuation)
         roles = {"user": self.user, "assistant": self.assistant}
         ids: list[int] = []
         for message in messages:
@@ -174,44 +229,33 @@ class Tokenizer:
         return ids
 
     @cached_property
+    def _dialogues(self) -> DialogueEncoder:
+        return DialogueEncoder(self._saved, self._conventions)
+
+    @cached_property
+    def _controls(self) -> frozenset[int]:
+        """Ids of all control tokens."""
+        added = self._saved.get_added_tokens_decoder()
+        return frozenset(number for number, token in added.items() if token.special)
+
+    @cached_property
     def _token_bytes(self) -> list[bytes]:
         """[vocabulary] bytes of every token."""
-        byte_of = {character: byte for byte, character in enumerate(_byte_characters())}
-        tokens: list[bytes] = [b""] * self.vocabulary
-        for token, number in self._inner.get_vocab(with_added_tokens=True).items():
-            if token not in CONTROL_TOKENS:
-                tokens[number] = bytes(byte_of[character] for character in token)
-        return tokens
+        self._on_bytes()
+        return bytes_of_tokens(self._saved, self.vocabulary)
 
     @cached_property
     def _byte_ids(self) -> list[int]:
         """[256] the token of each single byte."""
-        vocabulary = self._inner.get_vocab(with_added_tokens=True)
-        return [vocabulary[character] for character in _byte_characters()]
+        self._on_bytes()
+        return single_bytes(self._saved)
+
+    def _on_bytes(self) -> None:
+        if not self._own and not is_byte_level(self._saved):
+            raise UserError(f"The tokenizer of {self._conventions.place} does not work on bytes: give it texts.")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"json": self._inner.to_str()}
+        return {"json": self._saved.to_str(), "conventions": None if self._own else self._conventions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(tokenizers.Tokenizer.from_str(state["json"]))  # type: ignore[misc]
-
-
-def _byte_characters() -> list[str]:
-    """[256] the printable character that stands for each byte in a byte-level vocabulary (Radford et al. 2019).
-
-    Printable Latin-1 characters stand for themselves; the other bytes take the characters from U+0100 on, in order.
-    """
-    itself = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte) if byte in itself else chr(next(others)) for byte in range(256)]
-
-
-def _valid_pieces(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Cuts bytes into (valid text, stray bytes after it)."""
-    while data:
-        try:
-            yield data.decode("utf-8"), b""
-            return
-        except UnicodeDecodeError as error:
-            yield data[: error.start].decode("utf-8"), data[error.start : error.end]
-            data = data[error.end :]
+        self.__init__(tokenizers.Tokenizer.from_str(state["json"]), state["conventions"])  # type: ignore[misc]
