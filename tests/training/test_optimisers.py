@@ -82,9 +82,29 @@ def test_roles():
     assert role(block, matrix, muon) == "muon"
     assert role(block, matrix, adamw) == "decayed"
     assert role("backbone.blocks.0.mixer.weight", torch.zeros(4, 4, 3), muon) == "decayed", "Muon takes 2-D matrices"
-    assert role("backbone.embedding.weight", matrix, muon) == "plain"
+    assert role("backbone.encoder_blocks.0.attention.query.weight", matrix, muon) == "muon"
+    assert role("backbone.inputs.whole", torch.zeros(1, 1, 4), muon) == "plain", "a vector in the shape of a matrix"
     assert role("heads.reward.score.weight", matrix, muon) == "plain"
     assert role("backbone.blocks.0.attention_norm.weight", vector, muon) == "plain"
+
+
+class WithTables(torch.nn.Module):
+    """As an encoder with learned positions has them: tables whose names say nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList([torch.nn.Linear(4, 4)])
+        self.positions = torch.nn.Embedding(8, 4)
+        self.project = torch.nn.Linear(4, 4)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_every_table_is_an_embedding_whatever_its_name(name):
+    module = WithTables()
+    masters = dict(module.named_parameters())
+    *_, rest = build(module, masters, OptimiserSettings(name=name, weight_decay=0.1), torch.float32)
+    plain = {id(p) for group in rest.param_groups if not group["weight_decay"] for p in group["params"]}
+    assert plain == {id(masters[n]) for n in ("positions.weight", "blocks.0.bias", "project.bias")}
 
 
 def test_weight_decay_shrinks_matrices_and_leaves_gains_and_embeddings():

@@ -1,5 +1,5 @@
 """Optimisers by role. Each parameter is moved by exactly one: Muon takes whole matrices inside the blocks, where it is
-chosen; the named optimiser (AdamW beside Muon) moves the rest, with weight decay for matrices alone.
+chosen; the named optimiser (AdamW beside Muon) moves the rest. Embeddings, heads, gains and biases have no weight decay.
 """
 
 from __future__ import annotations
@@ -84,9 +84,10 @@ def build(
     module: nn.Module, masters: dict[str, Tensor], settings: OptimiserSettings, matrix_dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
     """The optimisers of a module's fp32 masters (by parameter name), each parameter in exactly one."""
+    embeddings = {f"{place}.weight" for place, part in module.named_modules() if isinstance(part, nn.Embedding)}
     roles: dict[str, list[Tensor]] = defaultdict(list)
     for name, _ in module.named_parameters():
-        roles[role(name, masters[name], settings)].append(masters[name])
+        roles["plain" if name in embeddings else role(name, masters[name], settings)].append(masters[name])
     optimisers: list[torch.optim.Optimizer] = []
     if roles["muon"]:
         rate, decay = settings.matrix_learning_rate, settings.weight_decay
@@ -104,10 +105,10 @@ def build(
 
 
 def role(name: str, parameter: Tensor, settings: OptimiserSettings) -> str:
-    """ "muon", "decayed" or "plain": what moves the parameter of this name."""
-    if parameter.dim() < 2 or "embedding" in name or name.startswith("heads."):
+    """ "muon", "decayed" or "plain": what moves the parameter of this name, if it is no embedding."""
+    if sum(size > 1 for size in parameter.shape) < 2 or name.startswith("heads."):
         return "plain"
-    if settings.name == "muon" and ".blocks." in name and parameter.dim() == 2:
+    if settings.name == "muon" and "blocks." in name and parameter.dim() == 2:
         return "muon"
     return "decayed"
 
