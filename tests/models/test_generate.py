@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import UserError
-from headwater.models.generate import Generator, Sampling, generate, stream
+from headwater.models.generate import Generator, Sampling, generate, stream, stream_text
 from tiny import lively_model
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [15, 16], [17, 18, 19]]
@@ -161,3 +161,116 @@ def test_rows_may_be_admitted_while_others_are_decoded(model):
 
 def test_no_prompts_give_no_answers(model):
     assert generate(model, [], Sampling(4), []) == []
+
+
+def letters(tokens):
+    """A third of the tokens are letters, the others two bytes of a character of three and its last byte."""
+    first, last = "钻".encode()[:2], "钻".encode()[2:]
+    return b"".join((chr(64 + token).encode(), first, last)[token % 3] for token in tokens).decode("utf-8", "replace")
+
+
+LIVELY = 3.0
+"""A temperature at which the tiny model says many things."""
+
+
+def test_an_answer_ends_before_a_stop_string_and_says_so(model):
+    (plain,) = generate(model, [[5, 6]], Sampling(40, LIVELY), [3], decode=letters)
+    assert plain.text == letters(plain.tokens).rstrip("\ufffd")
+    assert "钻" in plain.text
+    assert (plain.ending, plain.ended) == ("length", False)
+    for begin in range(0, len(plain.text) - 3, 2):
+        stop = plain.text[begin : begin + 3].strip("\ufffd")
+        if not stop:
+            continue
+        place, sampling = plain.text.find(stop), Sampling(40, LIVELY, stop_strings=("never", stop))
+        (answer,) = generate(model, [[5, 6]], sampling, [3], decode=letters)
+        assert answer.text == plain.text[:place]
+        assert (answer.ending, answer.ended) == ("stop string", True)
+        assert answer.tokens == plain.tokens[: len(answer.tokens)]
+        assert stop in letters(answer.tokens)
+        assert stop not in letters(answer.tokens[:-1])
+        pieces = list(stream_text(model, [5, 6], sampling, 3, letters))
+        assert "".join(pieces) == answer.text
+        assert all(pieces)
+
+
+def test_the_reason_of_an_ending(model):
+    (stopped,) = generate(model, [[5, 6]], Sampling(30, stop_tokens=tuple(range(20, 40))), [3], decode=letters)
+    assert (stopped.ending, stopped.ended) == ("stop token", True)
+    assert stopped.text == letters(stopped.tokens[:-1]).rstrip("\ufffd"), "the stop token is no part of the text"
+    (cut,) = generate(model, [list(range(5, 55))], Sampling(100), [0])
+    assert (cut.ending, cut.ended, cut.text) == ("length", False, "")
+    generator = Generator(model, 1, 32)
+    (going,) = generator.admit([[5]], Sampling(2), [0])
+    assert going.ending is None
+    with pytest.raises(ValueError, match="decoder"):
+        generate(model, [[5]], Sampling(2, stop_strings=("a",)), [0])
+
+
+def test_rows_with_and_without_stop_strings_side_by_side(model):
+    (plain,) = generate(model, [[5, 6]], Sampling(30, LIVELY), [3], decode=letters)
+    stop = plain.text[4:6]
+    generator = Generator(model, 3, 64, letters)
+    answers = []
+    for sampling in (Sampling(30, LIVELY, stop_strings=(stop,)), Sampling(30, LIVELY), Sampling(30, 0.0, top_k=3)):
+        answers += generator.admit([[5, 6]], sampling, [3])
+    while generator.rows:
+        generator.step()
+    assert [answer.ending for answer in answers] == ["stop string", "length", "length"]
+    assert answers[1].tokens == plain.tokens
+    assert answers[0].text == plain.text[: plain.text.find(stop)]
+
+
+def encoder_decoder(**changes):
+    sizes = {"form": "encoder-decoder", "decoder_layers": 2, "decoder_start": 1, "tied_embeddings": False}
+    model = lively_model(**(sizes | changes))
+    with torch.no_grad():
+        model.language_model.weight.mul_(20.0)
+    return model
+
+
+@pytest.mark.parametrize("positions", ["rotary", "sinusoidal", "relative"])
+def test_an_encoder_decoder_answers_its_sources(positions):
+    """Greedy, against the whole target computed anew for each token; sources of many lengths through few slots."""
+    model = encoder_decoder(positions=positions, scaled_embeddings=True)
+    answers = generate(model, PROMPTS, Sampling(8, 0.0, stop_tokens=(20,)), [0] * 5, slots=2)
+    assert len({tuple(answer.tokens) for answer in answers}) > 2, "answers depend on their sources"
+    for source, answer in zip(PROMPTS, answers, strict=True):
+        assert answer.prompt == source
+        target = [1]
+        for token, found in zip(answer.tokens, answer.log_probabilities, strict=True):
+            with torch.no_grad():
+                expected = model(torch.tensor([source]), torch.tensor([target]))[0, -1].log_softmax(-1)
+            assert token == int(expected.argmax())
+            assert found == pytest.approx(float(expected[token]), abs=1e-4)
+            target.append(token)
+
+
+def test_an_encoder_decoder_s_answers_do_not_depend_on_the_rows_beside():
+    model = encoder_decoder()
+    seeds, sampling = [1, 2, 3, 4, 5], Sampling(9, stop_tokens=(3, *range(20, 26)))
+    together = generate(model, PROMPTS, sampling, seeds)
+    alone = [generate(model, [prompt], sampling, [seed])[0] for prompt, seed in zip(PROMPTS, seeds, strict=True)]
+    waiting = generate(model, PROMPTS, sampling, seeds, slots=2)
+    assert [a.tokens for a in alone] == [a.tokens for a in waiting] == [a.tokens for a in together]
+    assert list(stream(model, PROMPTS[2], sampling, 3)) == together[2].tokens
+
+
+def test_an_encoder_decoder_s_bad_sources_are_refused():
+    model = encoder_decoder()
+    assert len(generate(model, [[5] * 64], Sampling(100), [0])[0].tokens) == 63
+    for source in ([], [5] * 65):
+        with pytest.raises(UserError, match="does not fit"):
+            generate(model, [source], Sampling(4), [0])
+    with pytest.raises(UserError, match="decoder_start"):
+        generate(lively_model(form="encoder-decoder", decoder_layers=1), [[5]], Sampling(4), [0])
+
+
+def test_dropout_is_for_training_alone():
+    model = lively_model(dropout=0.5)
+    once, again = (generate(model.train(), PROMPTS, Sampling(6, 0.0), [0] * 5) for _ in range(2))
+    assert [a.tokens for a in once] == [a.tokens for a in again]
+    assert [a.tokens for a in once] == [a.tokens for a in generate(model.eval(), PROMPTS, Sampling(6, 0.0), [0] * 5)]
+    assert not model.training
+    assert list(stream(model.train(), [5, 6, 7], Sampling(6, 0.0), 0)) == once[0].tokens
+    assert model.training
