@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from headwater.errors import UserError
+from headwater.models.config import TransformerConfig
 from headwater.models.families.family import Family
 from headwater.models.families.llama import LLAMA, QWEN2, QWEN3
 from headwater.models.families.own import OWN
@@ -31,6 +32,8 @@ def family_named(name: object, place: str) -> Family:
 
 def family_of(config: Config, kind: Kind) -> Family:
     """The first family that reads back exactly what it wrote of this configuration."""
+    if type(config) is not TransformerConfig:
+        return OWN  # the world's families are Transformers
     return next(family for family in FAMILIES if kind in family.architectures and _holds(family, config))
 
 
