@@ -109,7 +109,7 @@ def test_a_packed_document_cannot_see_its_neighbour():
             packer.add(document)
         batch = stack_packed([packer.row()])
         with torch.no_grad():
-            outcomes.append(model(batch.ids, batch.positions, batch.documents)[0, 3:])
+            outcomes.append(model(batch.ids, batch.positions, documents=batch.documents)[0, 3:])
     assert torch.equal(*outcomes)
 
 

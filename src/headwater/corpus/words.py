@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-"""Kana and Chinese characters."""
-_UNIT = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+"""Kana and Chinese characters, as a class of a regular expression."""
+_UNIT = re.compile(f"[{UNSPACED}]|[^\\W{UNSPACED}]+")
 
 
 def units(text: str) -> list[str]:

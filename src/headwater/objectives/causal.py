@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
@@ -13,7 +14,10 @@ from headwater.training.engine import Term
 
 
 class CausalLM:
-    """Σ −log p(next token) over all tokens that have a target; the model is the module `model`."""
+    """Σ −log p(next token) over all tokens that have a target; the model is the module `model`.
+
+    `per_token["prefix"]`, where there is one, marks tokens that all others may see.
+    """
 
     def prepare(self, tokens: Sequence[int]) -> Row:
         """A document's tokens → a row whose targets are the next tokens."""
@@ -23,7 +27,12 @@ class CausalLM:
     def counts(self, batch: Batch) -> dict[str, float]:
         return {"loss": float((batch.per_token["targets"] != IGNORED).sum())}
 
+    def hidden(self, modules: Mapping[str, Model], batch: Batch) -> Tensor:
+        """The states that predict the targets, [rows, time, d_model]."""
+        prefix = batch.per_token.get("prefix")
+        more = {} if prefix is None else {"prefix": prefix.bool()}
+        return modules["model"].backbone(batch.ids, batch.positions, batch.documents, **more)  # type: ignore[no-any-return]
+
     def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
-        model = modules["model"]
-        hidden = model.backbone(batch.ids, batch.positions, batch.documents)
-        return {"loss": Term(model.language_model.loss(hidden, batch.per_token["targets"]))}
+        hidden = self.hidden(modules, batch)
+        return {"loss": Term(modules["model"].language_model.loss(hidden, batch.per_token["targets"]))}

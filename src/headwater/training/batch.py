@@ -12,14 +12,19 @@ from torch import Tensor
 
 @dataclass
 class Row:
-    """One sequence. `per_token` holds values beside each token ([time]), `per_row` single numbers."""
+    """One sequence. `per_token` holds values beside each token ([time]), `per_row` single numbers.
+
+    source: what the encoder of an encoder-decoder reads, [source_time]; `ids` are the decoder's then.
+    """
 
     ids: Tensor
     per_token: dict[str, Tensor] = field(default_factory=dict)
     per_row: dict[str, Any] = field(default_factory=dict)
+    source: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        """Tokens of the row, those of its source included."""
+        return len(self.ids) + (0 if self.source is None else len(self.source))
 
 
 @dataclass
@@ -27,7 +32,8 @@ class Batch:
     """Rows side by side, padded on the right.
 
     ids: [rows, time]; lengths: [rows], real tokens of each row. positions and documents ([rows, time]) are there only
-    where several documents are packed into a row. per_token: name → [rows, time]; per_row: name → [rows].
+    where several documents are packed into a row. per_token: name → [rows, time]; per_row: name → [rows]. source:
+    [rows, source_time] and source_lengths: [rows], of an encoder-decoder.
     """
 
     ids: Tensor
@@ -36,30 +42,56 @@ class Batch:
     per_row: dict[str, Tensor] = field(default_factory=dict)
     positions: Tensor | None = None
     documents: Tensor | None = None
+    source: Tensor | None = None
+    source_lengths: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def tokens(self) -> int:
-        """Real tokens, without padding."""
-        return int(self.lengths.sum())
+        """Real tokens, without padding; those of the sources included."""
+        return int(self.lengths.sum()) + (0 if self.source_lengths is None else int(self.source_lengths.sum()))
+
+    def documents_or_padding(self) -> Tensor:
+        """What an encoder must be told, [rows, time]: the packed documents, or 1 for real tokens and 0 for padding."""
+        if self.documents is not None:
+            return self.documents
+        return _real(self.lengths, self.ids.shape[1])
+
+    def source_padding(self) -> Tensor:
+        """1 for the real tokens of the sources and 0 for padding, [rows, source_time]."""
+        assert self.source is not None
+        assert self.source_lengths is not None
+        return _real(self.source_lengths, self.source.shape[1])
 
 
 PADDING = {"targets": -1}
 """What fills a per-token value past the end of its row; 0 where not named. Ids are padded with 0: they are never read."""
 
 
+def _real(lengths: Tensor, width: int) -> Tensor:
+    return (torch.arange(width) < lengths[:, None]).long()
+
+
 def collate(rows: Sequence[Row]) -> Batch:
-    """Rows → one batch, as wide as its longest row."""
-    lengths = torch.tensor([len(row) for row in rows])
-    width = int(lengths.max())
+    """Rows → one batch, as wide as its longest row. Either all rows have a source or none."""
+    ids, lengths = _side_by_side([row.ids for row in rows])
     per_token = {
-        name: torch.stack([_padded(row.per_token[name], width, PADDING.get(name, 0)) for row in rows])
+        name: torch.stack([_padded(row.per_token[name], ids.shape[1], PADDING.get(name, 0)) for row in rows])
         for name in rows[0].per_token
     }
     per_row = {name: torch.tensor([row.per_row[name] for row in rows]) for name in rows[0].per_row}
-    return Batch(torch.stack([_padded(row.ids, width, 0) for row in rows]), lengths, per_token, per_row)
+    sources = [row.source for row in rows if row.source is not None]
+    source, source_lengths = _side_by_side(sources) if sources else (None, None)
+    return Batch(ids, lengths, per_token, per_row, source=source, source_lengths=source_lengths)
+
+
+def _side_by_side(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Token ids padded to the longest, [rows, time], and their lengths, [rows]."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    width = int(lengths.max())
+    return torch.stack([_padded(sequence, width, 0) for sequence in sequences]), lengths
 
 
 def _padded(values: Tensor, width: int, fill: int) -> Tensor:
@@ -67,18 +99,22 @@ def _padded(values: Tensor, width: int, fill: int) -> Tensor:
 
 
 def split_by_tokens(rows: Sequence[Row], budget: int) -> list[Batch]:
-    """Rows → micro-batches of at most `budget` padded tokens each; rows of like length stand together.
+    """Rows → micro-batches of at most `budget` padded tokens each, sources included; rows of like length stand together.
 
     Losses are sums over the whole update, so the split changes nothing but speed and memory.
     """
-    ordered = sorted(range(len(rows)), key=lambda index: len(rows[index]), reverse=True)
+    ordered = sorted(rows, key=len, reverse=True)
     batches: list[Batch] = []
-    start = 0
-    while start < len(ordered):
-        fitting = max(1, budget // max(1, len(rows[ordered[start]])))
-        batches.append(collate([rows[index] for index in ordered[start : start + fitting]]))
-        start += fitting
-    return batches
+    together: list[Row] = []
+    widths = 0, 0
+    for row in ordered:
+        wider = max(widths[0], len(row.ids)), max(widths[1], len(row) - len(row.ids))
+        if together and sum(wider) * (len(together) + 1) > budget:
+            batches.append(collate(together))
+            together, wider = [], (len(row.ids), len(row) - len(row.ids))
+        together.append(row)
+        widths = wider
+    return [*batches, collate(together)] if together else batches
 
 
 class Packer:
