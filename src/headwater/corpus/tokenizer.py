@@ -206,6 +206,11 @@ class Tokenizer:
         return self._token_bytes[token]
 
     @property
+    def chat_template(self) -> str | None:
+        """How a dialogue is written, in the language Jinja; None where the folder does not say."""
+        return self._conventions.template
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether it is said how a dialogue is written."""
         return self._conventions.template is not None
