@@ -96,7 +96,7 @@ def test_decoding_with_a_cache_is_reading_the_whole_row(cell):
 
 
 def test_the_attention_is_its_formula():
-    attention = backbone_of(RecurrentEncoderDecoder).attentions[0]
+    attention = backbone_of(RecurrentEncoderDecoder).blocks[0].attention
     generator = torch.Generator().manual_seed(0)
     hidden, memory = torch.randn(1, 2, 24, generator=generator), torch.randn(1, 5, 24, generator=generator)
     mask = torch.zeros(1, 1, 5)

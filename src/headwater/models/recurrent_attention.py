@@ -76,6 +76,34 @@ class SourceAttention(nn.Module):
         return hidden + self.dropout(self.output(torch.cat((context, read), dim=-1)).tanh())  # type: ignore[no-any-return]
 
 
+class RecurrentEncoder(nn.Module):
+    """Blocks that read a source in both directions, and a norm."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(RecurrentBlock(config, layer, bidirectional=True) for layer in range(config.layers))
+        self.norm = RMSNorm(config.d_model, config.norm_epsilon)
+
+    def forward(self, hidden: Tensor, view: RecurrentView) -> Tensor:
+        """Embedded tokens [batch, source_time, d_model] → memory [batch, source_time, d_model]."""
+        for block in self.blocks:
+            hidden = block(hidden, view)
+        return cast(Tensor, self.norm(hidden))
+
+
+class AttendingBlock(nn.Module):
+    """A recurrence over the target, then attention to the source."""
+
+    def __init__(self, config: RecurrentConfig, layer: int) -> None:
+        super().__init__()
+        self.recurrent = RecurrentBlock(config, layer)
+        self.attention = SourceAttention(config)
+
+    def forward(self, hidden: Tensor, view: RecurrentView, memory: Tensor, mask: Tensor) -> Tensor:
+        """[batch, time, d_model] → [batch, time, d_model]; memory and mask as in `SourceAttention`."""
+        return cast(Tensor, self.attention(self.recurrent(hidden, view), memory, mask))
+
+
 class RecurrentEncoderDecoder(Backbone):
     """Source and target ids → hidden states of the target [batch, time, d_model]; one embedding serves both."""
 
@@ -84,12 +112,8 @@ class RecurrentEncoderDecoder(Backbone):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder_blocks = nn.ModuleList(
-            RecurrentBlock(config, layer, bidirectional=True) for layer in range(config.layers)
-        )
-        self.encoder_norm = RMSNorm(config.d_model, config.norm_epsilon)
-        self.blocks = nn.ModuleList(RecurrentBlock(config, layer) for layer in range(config.decoder_layers))
-        self.attentions = nn.ModuleList(SourceAttention(config) for _ in range(config.decoder_layers))
+        self.encoder = RecurrentEncoder(config)
+        self.blocks = nn.ModuleList(AttendingBlock(config, layer) for layer in range(config.decoder_layers))
         self.norm = RMSNorm(config.d_model, config.norm_epsilon)
 
     def forward(
@@ -107,20 +131,14 @@ class RecurrentEncoderDecoder(Backbone):
         on between them; absent: one target per row, which sees all of its source.
         """
         memory = self.encode(source, source_documents)
-        if documents is None:
-            seen = torch.ones_like(source) if source_documents is None else source_documents
-            return self._decode(target, memory, (seen != 0)[:, None], RecurrentView())
         sources = torch.ones_like(source) if source_documents is None else source_documents
-        seen = (documents[:, :, None] == sources[:, None]) & (sources != 0)[:, None]
+        seen = (sources != 0)[:, None] if documents is None else documents[:, :, None] == sources[:, None]
         return self._decode(target, memory, seen, RecurrentView.of(target.shape[1], documents, None))
 
     def encode(self, source: Tensor, documents: Tensor | None = None) -> Tensor:
         """[batch, source_time] → memory [batch, source_time, d_model]: each state knows its whole document."""
         view = RecurrentView.of(source.shape[1], documents, None)
-        hidden = self.dropout(self.embedding(source))
-        for block in self.encoder_blocks:
-            hidden = block(hidden, view)
-        return cast(Tensor, self.encoder_norm(hidden))
+        return cast(Tensor, self.encoder(self.dropout(self.embedding(source)), view))
 
     def decode(self, target: Tensor, cache: SourceCache) -> Tensor:  # type: ignore[override]
         """New target tokens [batch, time] of the slots that the cache names → their hidden states."""
@@ -132,8 +150,8 @@ class RecurrentEncoderDecoder(Backbone):
         # The least number instead of −∞: padding that sees nothing gets an average, not a division by 0.
         mask = torch.zeros(seen.shape, dtype=memory.dtype).masked_fill(~seen, torch.finfo(memory.dtype).min)
         hidden = self.dropout(self.embedding(target))
-        for block, attention in zip(self.blocks, self.attentions, strict=True):
-            hidden = attention(block(hidden, view), memory, mask)
+        for block in self.blocks:
+            hidden = block(hidden, view, memory, mask)
         return cast(Tensor, self.norm(hidden))
 
     def new_cache(self, slots: int, capacity: int, dtype: torch.dtype) -> SourceCache:  # noqa: ARG002
