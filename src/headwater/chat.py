@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from headwater import exchange
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.models.generate import Sampling, stream
-from headwater.models.layout import load_model
+from headwater.models.generate import Sampling, is_encoder_decoder, stream_text
 from headwater.models.model import Model
+
+SYSTEM = "You are a helpful assistant."
+"""What a model is told before a dialogue unless its user says otherwise."""
+_ROOM = 8
+"""Tokens that an answer should have at least; older turns give way."""
 
 
 def chat(
@@ -19,21 +24,29 @@ def chat(
     max_new_tokens: int = 128,
     temperature: float = 0.8,
     seed: int = 0,
+    system: str = SYSTEM,
 ) -> None:
-    """Answers `prompt` once, or holds a conversation until an empty line or end of input. The answer streams."""
+    """Answers `prompt` once, or holds a conversation until an empty line or end of input. The answer streams.
+
+    system: told to a model of others' before the dialogue, where its template takes it; empty: what the template says
+    by itself. A model without a chat template continues the text that it is given; it does not see what was said before.
+    """
     if not temperature > 0:  # not a number
         raise UserError(f"--temperature {temperature} is no number above 0: give one such as 0.8.")
-    model, _ = load_model(model_folder)
+    model, tokenizer = exchange.load(model_folder)
     if model.kind != "language-model":
-        raise UserError(f"{model_folder} is a {model.kind} model, which gives scores: name a stage whose model writes.")
-    tokenizer = Tokenizer.load(model_folder)
-    sampling = Sampling(
-        max_new_tokens, 0.0 if greedy else temperature, stop_tokens=(tokenizer.end_of_turn, tokenizer.end_of_text)
-    )
+        raise UserError(
+            f"{model_folder} is a {model.kind} model, which writes no text: name a stage or a folder whose model does."
+        )
+    if tokenizer is None:
+        raise UserError(f"{model_folder} has no tokenizer.json, without which a model reads no text: put it there.")
+    padding = () if tokenizer.padding is None else (tokenizer.padding,)  # who pads has nothing more to say
+    sampling = Sampling(max_new_tokens, 0.0 if greedy else temperature, stop_tokens=(*tokenizer.stop_tokens, *padding))
+    before = _told_before(tokenizer, system)
     if prompt is not None:
-        say_answer(model, tokenizer, [{"role": "user", "content": prompt}], sampling, seed)
+        say_answer(model, tokenizer, [*before, {"role": "user", "content": prompt}], sampling, seed)
         return
-    conversation: list[dict[str, str]] = []
+    conversation: list[dict[str, str]] = before
     while (text := _ask()) is not None:
         turn = {"role": "user", "content": text}
         try:
@@ -49,22 +62,51 @@ def say_answer(
     model: Model, tokenizer: Tokenizer, conversation: list[dict[str, str]], sampling: Sampling, seed: int
 ) -> str:
     """Prints the model's answer as it comes and returns it; the oldest turns are left out where the context is full."""
-    while True:
-        ids = tokenizer.chat(conversation, continuation="")
-        if len(ids) + 8 <= model.config.context or len(conversation) == 1:
-            break
-        conversation = conversation[2:]
-    tokens: list[int] = []
+    ids = prompt_ids(model, tokenizer, conversation)
     shown = ""
-    for token in stream(model, ids, sampling, seed):
-        tokens.append(token)
-        text = tokenizer.decode(tokens)
-        if not text.endswith("\ufffd"):  # only whole characters
-            sys.stdout.write(text[len(shown) :])
-            sys.stdout.flush()
-            shown = text
+    for piece in stream_text(model, ids, sampling, seed, tokenizer.decode):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+        shown += piece
     sys.stdout.write("\n")
     return shown
+
+
+def prompt_ids(model: Model, tokenizer: Tokenizer, conversation: list[dict[str, str]]) -> list[int]:
+    """What the model is given: the dialogue with an assistant's turn opened, or the last text alone where the model
+    knows no dialogues. An encoder-decoder's source is framed as its family does it.
+    """
+    last = conversation[-1]["content"]
+    if is_encoder_decoder(model):
+        return tokenizer.encode(last, special=True)
+    if not tokenizer.has_chat_template:
+        return _opening(tokenizer, last)
+    while True:
+        ids = tokenizer.chat(conversation, continuation="")
+        first = 1 if conversation[0]["role"] == "system" else 0
+        if len(ids) + _ROOM <= model.config.context or len(conversation) == first + 1:
+            return ids
+        conversation = [*conversation[:first], *conversation[first + 2 :]]
+
+
+def _told_before(tokenizer: Tokenizer, system: str) -> list[dict[str, str]]:
+    """The message that goes before a dialogue: none where the model's template takes none."""
+    told = [{"role": "system", "content": system}]
+    if not system or tokenizer.is_own or not tokenizer.has_chat_template:
+        return []
+    try:
+        tokenizer.chat([*told, {"role": "user", "content": "a"}])
+    except UserError:
+        return []
+    return told
+
+
+def _opening(tokenizer: Tokenizer, text: str) -> list[int]:
+    """A text to go on from. What frames it at its end (`</s>`) would end it."""
+    ids = tokenizer.encode(text, special=True)
+    while ids and ids[-1] in tokenizer.stop_tokens:
+        ids.pop()
+    return ids or [tokenizer.end_of_text]
 
 
 def _ask() -> str | None:

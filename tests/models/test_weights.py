@@ -42,6 +42,22 @@ def test_what_was_written_is_read_and_safetensors_reads_it_too(tmp_path):
     assert same(load_file(tmp_path / "model.safetensors"))
 
 
+def test_the_same_weights_give_the_same_bytes(tmp_path):
+    write_weights(WEIGHTS, tmp_path / "one")
+    for _ in range(5):
+        write_weights(dict(reversed(WEIGHTS.items())), tmp_path / "other")
+        assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.uint8, torch.bool])
+def test_each_number_format(dtype, tmp_path):
+    weights = {"a": torch.ones(3, 5).to(dtype), "b": torch.zeros(2).to(dtype), "c": torch.ones(3)}
+    write_weights(weights, tmp_path / "model.safetensors")
+    found = read_weights(tmp_path)
+    assert same(found, weights)
+    assert {name: tensor.dtype for name, tensor in found.items()} == {n: t.dtype for n, t in weights.items()}
+
+
 def test_a_number_format_is_for_numbers_with_a_fraction_only(tmp_path):
     write_weights(WEIGHTS, tmp_path / "model.safetensors", torch.bfloat16)
     found = read_weights(tmp_path)

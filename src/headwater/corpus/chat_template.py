@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class ChatTemplate:
         self.place = place
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
+        self._end: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
 
     def render(self, messages: Sequence[Mapping[str, str]], opened: bool) -> str:
@@ -74,6 +76,7 @@ class ChatTemplate:
             start_new_session=True,  # Ctrl-C is for us
         )
         self._owner = os.getpid()
+        self._end = weakref.finalize(self, _end, self._process, self._owner)  # at the end of the program too
         return self._exchange({"template": self.template, "tokens": self.tokens})
 
     def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -99,18 +102,18 @@ class ChatTemplate:
         return UserError(f"The chat template of {self.place} is damaged ({why}): copy the folder anew.")
 
     def close(self) -> None:
-        """Ends the process."""
-        process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
+        """Ends the process; the next rendering starts another."""
+        self._process = None
+        self._end()
 
-    def __del__(self) -> None:
-        if getattr(self, "_process", None) is not None:
-            self.close()
+
+def _end(process: subprocess.Popen[bytes], owner: int) -> None:
+    if owner == os.getpid():  # a fork of ours has only a copy
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 class DialogueEncoder:

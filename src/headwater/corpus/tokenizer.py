@@ -8,6 +8,7 @@ ordinary tokens or so.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -67,9 +68,10 @@ class Tokenizer:
     def __init__(self, inner: tokenizers.Tokenizer, conventions: Conventions | None = None) -> None:
         """`conventions`: of a tokenizer that others made; None for one of ours."""
         self._saved = inner
-        self._own = conventions is None
+        self.is_own = conventions is None
+        """Whether headwater trained it."""
         self._conventions = conventions or own_conventions(inner)
-        self._inner = inner if self._own else without_control_pieces(inner)
+        self._inner = inner if self.is_own else without_control_pieces(inner)
         # Content never turns into control tokens, whatever it spells.
         self._inner.encode_special_tokens = True
         ids = self._conventions.ids
@@ -109,7 +111,7 @@ class Tokenizer:
 
     def _settings(self) -> dict[str, Any]:
         """The content of `tokenizer_config.json`."""
-        if not self._own:
+        if not self.is_own:
             names = {f"{part}_token": self._name(number) for part, number in self._conventions.ids.items()}
             template = {"chat_template": self._conventions.template} if self._conventions.template else {}
             return {"tokenizer_class": "PreTrainedTokenizerFast"} | self._conventions.settings | names | template
@@ -142,19 +144,20 @@ class Tokenizer:
     def end_of_turn(self) -> int:
         """What ends an assistant's turn: the control token that the chat template writes after it, else the end token."""
         if "end_of_turn" not in self._conventions.ids and self.has_chat_template:
-            ids = self.chat([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
-            opened = len(self.chat([{"role": "user", "content": "a"}], continuation=""))
-            for token in ids[opened:]:
-                if token in self._controls:
-                    return token
-        return self._needed("end_of_turn" if self._own else "eos", "token that ends a turn")
+            turn = {"role": "user", "content": "a"}
+            with contextlib.suppress(UserError):  # a template may want dialogues of another form
+                opened = len(self.chat([turn], continuation=""))
+                for token in self.chat([turn, {"role": "assistant", "content": "b"}])[opened:]:
+                    if token in self._controls:
+                        return token
+        return self._needed("end_of_turn" if self.is_own else "eos", "token that ends a turn")
 
     @cached_property
     def end_of_text(self) -> int:
         """What ends a text: `<|endoftext|>`; of others' tokenizers the end token, one that ends no turn where there are
         several.
         """
-        if self._own:
+        if self.is_own:
             return self._conventions.ids["end_of_text"]
         others = [token for token in self._conventions.stops if token != self.end_of_turn]
         return others[0] if others else self._needed("eos", "token that ends a text")
@@ -162,7 +165,7 @@ class Tokenizer:
     @property
     def stop_tokens(self) -> tuple[int, ...]:
         """What ends an answer: the end of a turn, the end of a text, and what else the folder names as an end."""
-        if not self._own and not self._conventions.stops and not self.has_chat_template:
+        if not self.is_own and not self._conventions.stops and not self.has_chat_template:
             return ()
         return tuple(dict.fromkeys([self.end_of_turn, self.end_of_text, *self._conventions.stops]))
 
@@ -221,7 +224,7 @@ class Tokenizer:
         messages: {"role": "user" | "assistant", "content": text} each. With `continuation` an assistant's turn is
         opened that begins with this text (it may be empty) and is not closed: the model goes on from there.
         """
-        if not self._own:
+        if not self.is_own:
             return self._dialogues.encode(messages, continuation)
         roles = {"user": self.user, "assistant": self.assistant}
         ids: list[int] = []
@@ -256,11 +259,11 @@ class Tokenizer:
         return single_bytes(self._saved)
 
     def _on_bytes(self) -> None:
-        if not self._own and not is_byte_level(self._saved):
+        if not self.is_own and not is_byte_level(self._saved):
             raise UserError(f"The tokenizer of {self._conventions.place} does not work on bytes: give it texts.")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"json": self._saved.to_str(), "conventions": None if self._own else self._conventions}
+        return {"json": self._saved.to_str(), "conventions": None if self.is_own else self._conventions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(tokenizers.Tokenizer.from_str(state["json"]), state["conventions"])  # type: ignore[misc]

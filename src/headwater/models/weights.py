@@ -22,6 +22,19 @@ INDEX = "model.safetensors.index.json"
 DIGEST = "headwater_sha256"
 """Key of the digest in a file's metadata."""
 
+_FORMATS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""Number formats by their names in a safetensors file."""
 _PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -46,23 +59,44 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None) -> None:
-    """Writes a safetensors file with its digest. `dtype`: the number format of all weights; None keeps each one's."""
-    from safetensors.torch import save_file
+    """Writes a safetensors file with its digest. `dtype`: the number format of all weights; None keeps each one's.
 
+    The same weights give the same bytes: the library's own writer puts the metadata in an order of chance, and files
+    are compared by their checksums here.
+    """
     ready = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in weights.items()
     }
-    save_file(ready, path, metadata={"format": "pt", DIGEST: digest_of(ready)})
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", DIGEST: digest_of(ready)}}
+    end = 0
+    # Wide numbers first, so that each tensor begins at a multiple of its number's size.
+    names = sorted(ready, key=lambda name: (-ready[name].element_size(), name))
+    for name in names:
+        start, end = end, end + ready[name].nbytes
+        header[name] = {
+            "dtype": _FORMATS[ready[name].dtype],
+            "shape": list(ready[name].shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(_bytes_of(ready[name]))
 
 
 def digest_of(weights: Mapping[str, Tensor]) -> str:
     """SHA-256, in hexadecimal, of the bytes of all tensors (little-endian, row after row), in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(weights):
-        if weights[name].numel():
-            digest.update(weights[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_bytes_of(weights[name]))
     return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else memoryview(b"")
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
