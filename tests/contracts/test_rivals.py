@@ -11,13 +11,17 @@ import pytest
 import torch
 
 from headwater.errors import UserError
+from headwater.models.beam import beam_search
 from headwater.models.config import TransformerConfig
 from headwater.models.convolutional import ConvolutionalConfig, TextConvolutionConfig
+from headwater.models.ensemble import Ensemble
 from headwater.models.generate import Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import CONFIGS, Model
 from headwater.models.recurrent import RecurrentConfig
 from headwater.objectives.causal import CausalLM
+from headwater.objectives.classification import Classification
+from headwater.objectives.sequence import SequenceToSequence
 from headwater.training.batch import Packer, Row, collate, split_by_tokens, stack_packed
 from headwater.training.engine import Engine
 from rivals import ids_of
@@ -154,10 +158,37 @@ def test_an_encoder_decoder_answers_to_its_sources():
     assert len({tuple(answer.tokens) for answer in answers}) > 1
 
 
-def gradients(batches, config):
-    """The update's gradients before the optimiser sees them."""
+@pytest.mark.parametrize("config", [*DECODERS.values(), PAIR], ids=[*DECODERS, "encoder-decoder"])
+def test_beam_search_scores_what_the_whole_row_predicts(config):
+    """Caches are put in another order at every step; a slot that got the wrong one would be scored wrong."""
     model = model_of(config)
-    engine = Engine({"model": learner(model)}, GivenUpdates([]), CausalLM())
+    prompts = [[5, 6, 7], [8], [9, 10, 11, 12]]
+    for prompt, found in zip(prompts, beam_search(model, prompts, beams=4, max_new_tokens=6), strict=True):
+        for answer in found:
+            begin = [2] if config is PAIR else prompt
+            rows = torch.tensor([begin + answer.tokens])
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt]), rows) if config is PAIR else model(rows)
+            chosen = logits[0, len(begin) - 1 : -1].log_softmax(dim=-1)
+            expected = chosen[torch.arange(6), torch.tensor(answer.tokens)].sum() / 6
+            assert answer.score == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_networks_of_different_kinds_decode_together():
+    models = [model_of(DECODERS["lstm"]), model_of(DECODERS["convolutional"], seed=2)]
+    prompts = [[5, 6, 7], [8]]
+    for prompt, answer in zip(prompts, generate(Ensemble(models), prompts, Sampling(6, 0.0), [0] * 2), strict=True):
+        ids = list(prompt)
+        for _ in range(6):
+            with torch.no_grad():
+                ids.append(int(sum(model(torch.tensor([ids]))[0, -1].softmax(dim=-1) for model in models).argmax()))
+        assert answer.tokens == ids[len(prompt) :]
+
+
+def gradients(batches, config, objective=None, kind="language-model"):
+    """The update's gradients before the optimiser sees them."""
+    model = model_of(config, kind)
+    engine = Engine({"model": learner(model)}, GivenUpdates([]), objective or CausalLM())
     found = {}
     engine.update = lambda: found.update({n: p.grad.clone() for n, p in model.named_parameters()}) or {}
     return found, engine.train_step(batches)["loss"]
@@ -169,6 +200,23 @@ def test_accumulated_is_the_full_batch_whichever_way_it_is_split(config):
     whole, loss = gradients([collate(every)], config)
     for split in (2, 9):
         parts, other = gradients([collate(every[start::split]) for start in range(split)], config)
+        assert other == pytest.approx(loss, rel=1e-5)
+        for name, gradient in whole.items():
+            torch.testing.assert_close(parts[name], gradient, atol=2e-5, rtol=1e-3)
+
+
+def test_pairs_and_texts_accumulate_exactly_too():
+    """Rows of unlike lengths, so that padding differs with the split."""
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(5, 60, (n,), generator=generator).tolist() for n in (3, 9, 1, 6, 4, 12)]
+    pairs, classes = SequenceToSequence(start=2), Classification()
+    for objective, config, kind, each in (
+        (pairs, PAIR, "language-model", [pairs.pair(*ends) for ends in zip(texts, texts[::-1], strict=True)]),
+        (classes, TEXT, "class", [classes.prepare(text, len(text) % 2) for text in texts]),
+        (classes, DECODERS["gru"], "class", [classes.prepare(text, len(text) % 2) for text in texts]),
+    ):
+        whole, loss = gradients([collate(each)], config, objective, kind)
+        parts, other = gradients([collate([row]) for row in each], config, objective, kind)
         assert other == pytest.approx(loss, rel=1e-5)
         for name, gradient in whole.items():
             torch.testing.assert_close(parts[name], gradient, atol=2e-5, rtol=1e-3)
