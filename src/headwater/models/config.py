@@ -6,9 +6,8 @@ configuration names what differs from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from headwater.errors import UserError
 from headwater.recipe import ModelSettings
@@ -36,6 +35,17 @@ class RopeScaling:
     """yarn: frequencies with fewer turns than this are divided (β_slow); llama3: low_freq_factor."""
     attention_factor: float | None = None
     """yarn: factor on cosine and sine; absent: 0.1·ln(factor) + 1."""
+
+    def __post_init__(self) -> None:
+        if self.factor <= 0 or self.original_context < 1:
+            raise UserError(
+                f"Rotary positions scaled by {self.factor} from a context of {self.original_context}: both must be above 0."
+            )
+        if self.kind != "linear" and not self.fast > self.slow > 0:
+            raise UserError(
+                f"Rotary positions scaled by {self.kind} between {self.fast} and {self.slow} turns: the first must be the "
+                "larger, and both above 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,7 @@ class TransformerConfig:
     """Token with which an encoder-decoder's answer begins."""
 
     def __post_init__(self) -> None:
+        self._check_sizes()
         if self.heads % self.key_value_heads:
             raise UserError(
                 f"model.heads = {self.heads} is not a multiple of model.key_value_heads = {self.key_value_heads}: "
@@ -116,6 +127,31 @@ class TransformerConfig:
             raise UserError(f"The width of a head is {self.head_dim}, which is odd: rotary positions need an even one.")
         if self.form == "encoder-decoder" and self.decoder_layers < 1:
             raise UserError("An encoder-decoder needs at least one decoder layer: set model.decoder_layers.")
+
+    def _check_sizes(self) -> None:
+        """Raises UserError, naming the size, for one that no model can have."""
+        names = ["layers", "d_model", "heads", "key_value_heads", "head_dim", "d_feedforward", "context"]
+        least = dict.fromkeys(names if self.patches else [*names, "vocabulary"], 1)
+        if self.window is not None:
+            least["window"] = 1
+        if self.positions == "relative":
+            least |= {"relative_buckets": 4, "relative_distance": self.relative_buckets // 2 + 1}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise UserError(
+                    f"{name} = {getattr(self, name)}, but must be at least {smallest}: correct the model's sizes."
+                )
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout = {self.dropout}, but must be at least 0 and below 1: correct the configuration.")
+        if self.norm_epsilon < 0 or self.rope_base <= 1:
+            raise UserError(
+                f"norm_epsilon = {self.norm_epsilon} must not be below 0, and rope_base = {self.rope_base} must be above 1: "
+                "correct the configuration."
+            )
+        if self.patches is not None and not 1 <= self.patches.patch <= self.patches.image:
+            raise UserError(f"Patches of {self.patches.patch} pixels do not fit into images of {self.patches.image}.")
+        if self.decoder_start is not None and self.decoder_start >= self.vocabulary:
+            raise UserError(f"decoder_start = {self.decoder_start} is no token of a vocabulary of {self.vocabulary}.")
 
     @property
     def depth(self) -> int:
@@ -161,26 +197,3 @@ class TransformerConfig:
             base = self.rope_base * factor ** (self.head_dim / (self.head_dim - 2))
             return replace(self, context=context, rope_base=base)
         return replace(self, context=context, rope_scaling=RopeScaling(method, factor, self.context))
-
-
-def whole_numbers(config: Mapping[str, Any], keys: Mapping[str, str], place: str) -> dict[str, Any]:
-    """{our name: config[their name]} of keys that must be whole numbers of at least 1; UserError, naming the key."""
-    found = {}
-    for ours, theirs in keys.items():
-        if theirs not in config:
-            raise UserError(f"{place} lacks the key '{theirs}': it is no whole model configuration.")
-        value = config[theirs]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{place}: {theirs} is {value!r}, but must be a whole number of at least 1.")
-        found[ours] = value
-    return found
-
-
-def number(config: Mapping[str, Any], key: str, place: str, default: float | None = None) -> float:
-    """A key that must be a number; UserError where it is missing without a default, or is none."""
-    value = config.get(key, default)
-    if value is None:
-        raise UserError(f"{place} lacks the key '{key}': it is no whole model configuration.")
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise UserError(f"{place}: {key} is {value!r}, but must be a number.")
-    return float(value)

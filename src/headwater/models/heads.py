@@ -196,6 +196,24 @@ class ClassHead(nn.Module):
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
+class HiddenHead(nn.Module):
+    """The hidden states as they are; where the configuration has a pooler, `pooled` is what it makes of the first token."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.pooler = nn.Linear(config.d_model, config.d_model) if config.pooler else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[batch, time, d_model] → the same."""
+        return hidden
+
+    def pooled(self, hidden: Tensor) -> Tensor:
+        """[batch, time, d_model] → [batch, d_model]."""
+        if self.pooler is None:
+            raise TypeError("this model has no pooler")
+        return self.pooler(hidden[:, 0]).tanh()  # type: ignore[no-any-return]
+
+
 class SpanHead(nn.Module):
     """Logits for the first and the last token of an answer within the row (Devlin et al., 2019)."""
 

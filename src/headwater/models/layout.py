@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headwater.errors import UserError
 from headwater.models.families import Family, family_named, family_of
-from headwater.models.model import Kind, Model
+from headwater.models.model import Config, Kind, Model
 from headwater.models.weights import WEIGHTS, read_weights, write_weights
 
 
@@ -57,8 +57,15 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
     place = str(folder / "config.json")
     family = family_named(config.get("model_type"), place)
     kind = _kind(family, config, place)
-    model = Model(family.read(config, place), kind, _classes(config))
-    _fill(model, family, read_weights(folder), str(folder / WEIGHTS))
+    ours = family.read(config, place)
+    found = family.settled(read_weights(folder), kind)
+    ours = family.suited(ours, kind, found)
+    _check(ours, kind, _classes(config), family, found, folder)
+    model = Model(ours, kind, _classes(config))
+    parameters = _parameters(model)
+    with torch.no_grad():
+        for name, tensor in family.absorb(found, parameters, ours, kind).items():
+            parameters[name].copy_(tensor)
     return model.eval(), config
 
 
@@ -101,13 +108,23 @@ def _parameters(model: Model) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def _fill(model: Model, family: Family, found: dict[str, Tensor], path: str) -> None:
-    """Copies the weights of a file into a model whose names and shapes they must have, each one."""
-    ours = _parameters(model)
-    wanted = family.export(ours, model.config, model.kind)
+def _check(config: Config, kind: Kind, classes: int, family: Family, found: dict[str, Tensor], folder: Path) -> None:
+    """Raises UserError where the weights are not exactly those that the configuration asks for, before a model of its size
+    takes memory. Weights that follow from others are dropped from `found`.
+    """
+    path, place = str(folder / WEIGHTS), str(folder / "config.json")
+    if config.layers > len(found):  # so many blocks would be built, one by one
+        raise UserError(f"{place} asks for {config.layers} layers, but {path} has only {len(found)} weights.")
+    try:
+        with torch.device("meta"):
+            wanted = family.export(_parameters(Model(config, kind, classes)), config, kind)
+    except (RuntimeError, OverflowError):
+        raise UserError(f"{place} asks for a model of a size that cannot be: restore it from its run.") from None
     for repeated, original in family.repeated.items():
-        if repeated not in wanted and original in wanted:
-            found.pop(repeated, None)  # some writers repeat a tied matrix
+        if repeated in found and repeated not in wanted and original in wanted:
+            copied = found.pop(repeated)  # some writers repeat a tied matrix
+            if original in found and not torch.equal(copied, found[original]):
+                raise UserError(f"{path}: {repeated} is not {original}, though {place} says that they are one.")
     for name in found.keys() - wanted.keys():
         if not name.endswith(family.passed_over or ("\0",)):
             raise UserError(f"{path} has the weight {name}, which its config.json does not know.")
@@ -121,6 +138,3 @@ def _fill(model: Model, family: Family, found: dict[str, Tensor], path: str) -> 
             )
         if not found[name].is_floating_point():
             raise UserError(f"{path}: {name} holds {found[name].dtype} in place of floating-point numbers.")
-    with torch.no_grad():
-        for name, tensor in family.absorb(found, ours, model.config, model.kind).items():
-            ours[name].copy_(tensor)

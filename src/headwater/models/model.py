@@ -17,7 +17,7 @@ from headwater.models.convolutional import (
     ConvolutionalDecoder,
     TextConvolutionConfig,
 )
-from headwater.models.heads import ClassHead, LanguageModelHead, MaskedHead, ScalarHead, SpanHead
+from headwater.models.heads import ClassHead, HiddenHead, LanguageModelHead, MaskedHead, ScalarHead, SpanHead
 from headwater.models.recurrent import RecurrentConfig, RecurrentDecoder
 from headwater.models.recurrent_attention import RecurrentEncoderDecoder
 from headwater.models.rival_config import RivalConfig
@@ -73,7 +73,9 @@ class Model(nn.Module):
             return ClassHead(config, self.classes)
         if kind == "span":
             return SpanHead(config.d_model)
-        return nn.Identity() if kind == "hidden" else ScalarHead(config.d_model, bias=kind == "critic")
+        if kind == "hidden":
+            return HiddenHead(config)
+        return ScalarHead(config.d_model, bias=kind == "critic")
 
     @property
     def head(self) -> nn.Module:

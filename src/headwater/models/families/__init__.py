@@ -6,18 +6,21 @@ under headwater's own name.
 
 from __future__ import annotations
 
-from typing import Any
-
 from headwater.errors import UserError
 from headwater.models.config import TransformerConfig
+from headwater.models.families.bert import BERT
 from headwater.models.families.family import Family
+from headwater.models.families.gpt2 import GPT2
 from headwater.models.families.llama import LLAMA, QWEN2, QWEN3
+from headwater.models.families.marian import MARIAN
 from headwater.models.families.own import OWN
+from headwater.models.families.t5 import T5
+from headwater.models.families.vit import VIT
 from headwater.models.model import Config, Kind
 
 __all__ = ["FAMILIES", "Family", "family_named", "family_of"]
 
-FAMILIES: tuple[Family, ...] = (LLAMA, QWEN3, QWEN2, OWN)
+FAMILIES: tuple[Family, ...] = (LLAMA, QWEN3, QWEN2, GPT2, BERT, MARIAN, T5, VIT, OWN)
 """In the order in which they are tried when a model is written."""
 
 
@@ -32,14 +35,13 @@ def family_named(name: object, place: str) -> Family:
 
 def family_of(config: Config, kind: Kind) -> Family:
     """The first family that reads back exactly what it wrote of this configuration."""
-    if type(config) is not TransformerConfig:
-        return OWN  # the world's families are Transformers
-    return next(family for family in FAMILIES if kind in family.architectures and _holds(family, config))
+    return next(family for family in FAMILIES if kind in family.architectures and _holds(family, config, kind))
 
 
-def _holds(family: Family, config: Config) -> bool:
+def _holds(family: Family, config: Config, kind: Kind) -> bool:
+    if not isinstance(config, TransformerConfig):
+        return family is OWN
     try:
-        written: dict[str, Any] = family.write(config)
-        return family.read(written, "") == config
-    except (UserError, AttributeError):
+        return family.read(family.write(config), "") == config and family.holds(config, kind)
+    except UserError:
         return False

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from headwater.errors import UserError
-from headwater.models.config import RopeScaling, TransformerConfig, number, whole_numbers
+from headwater.models.config import RopeScaling, TransformerConfig
 from headwater.models.families.family import Family
+from headwater.models.families.keys import flag, number, refuse_others, whole_number, whole_numbers
 from headwater.models.model import Config, Kind
 
 _SIZES = {
@@ -23,10 +24,11 @@ _SIZES = {
 class LlamaLike(Family):
     """Pre-norm RMSNorm, rotary positions, gated feed-forward, grouped queries."""
 
+    base = "model."
     prefixes: ClassVar[Mapping[str, str]] = {
-        "backbone.embedding.": "model.embed_tokens.",
-        "backbone.norm.": "model.norm.",
-        "backbone.blocks.": "model.layers.",
+        "backbone.embedding.": "embed_tokens.",
+        "backbone.norm.": "norm.",
+        "backbone.blocks.": "layers.",
         "heads.language_model.": "lm_head.",
         "heads.reward.score.": "score.",
         "heads.critic.score.": "score.",
@@ -80,26 +82,35 @@ class LlamaLike(Family):
         return written
 
     def read(self, config: Mapping[str, Any], place: str) -> TransformerConfig:
-        if config.get("hidden_act", "silu") != "silu" or config.get("attention_bias") or config.get("mlp_bias"):
-            raise UserError(f"{place} uses biases or another activation than silu: this decoder has neither.")
-        if config.get("use_sliding_window"):
-            raise UserError(f"{place} mixes sliding windows into some layers: only models without them can be loaded.")
-        sizes = whole_numbers(config, _SIZES, place)
-        optional = {
-            "key_value_heads": config.get("num_key_value_heads") or sizes["heads"],
-            "head_dim": config.get("head_dim") or max(1, sizes["d_model"] // sizes["heads"]),
+        only: dict[str, tuple[object, ...]] = {
+            "hidden_act": ("silu",),
+            "attention_bias": (False,),
+            "mlp_bias": (False,),
+            "use_sliding_window": (False, None),
+            "partial_rotary_factor": (1.0, None),
+            "pretraining_tp": (1, None),
         }
+        if self.name == "qwen2":
+            only["attention_bias"] = (True, False, None)
+        refuse_others(config, only, place)
+        kinds = config.get("layer_types")
+        if kinds is not None and (not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)):
+            raise UserError(
+                f"{place} mixes other kinds of attention into some layers: only full attention can be loaded."
+            )
+        sizes = whole_numbers(config, _SIZES, place)
         base, scaling = read_rope(config, place)
         return TransformerConfig(
             **sizes,
-            **whole_numbers(optional, {"key_value_heads": "key_value_heads", "head_dim": "head_dim"}, place),
+            key_value_heads=whole_number(config, "num_key_value_heads", place, sizes["heads"]),
+            head_dim=whole_number(config, "head_dim", place, max(1, sizes["d_model"] // sizes["heads"])),
             norm_epsilon=number(config, "rms_norm_eps", place),
             rope_base=base,
             rope_scaling=scaling,
             qk_norm=self.qk_norm,
             query_bias=self.query_bias,
             dropout=number(config, "dropout", place, 0.0),
-            tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+            tied_embeddings=flag(config, "tie_word_embeddings", place, False),
         )
 
 
@@ -133,18 +144,23 @@ def read_rope(config: Mapping[str, Any], place: str) -> tuple[float, RopeScaling
         raise UserError(
             f"{place} scales its rotary positions by {kind!r}: only default, linear, yarn and llama3 are known."
         )
-    context = number(config, "max_position_embeddings", place)
+    refuse_others(
+        rope,
+        {"partial_rotary_factor": (1.0, None), "mscale": (0, None), "mscale_all_dim": (0, None), "truncate": (True,)},
+        place,
+    )
+    context = whole_number(config, "max_position_embeddings", place)
     factor = number(rope, "factor", place)
-    original = int(number(rope, "original_max_position_embeddings", place, context / factor))
+    if not 0 < factor < 1e6:
+        raise UserError(f"{place}: the factor of the rotary positions is {factor}, but must be above 0.")
+    original = whole_number(rope, "original_max_position_embeddings", place, max(1, int(context / factor)))
+    if kind == "linear":
+        return base, RopeScaling("linear", factor, original)
     if kind == "llama3":
         limits = {"fast": number(rope, "high_freq_factor", place), "slow": number(rope, "low_freq_factor", place)}
         return base, RopeScaling("llama3", factor, original, **limits)
-    if kind == "linear":
-        return base, RopeScaling("linear", factor, original)
     given = rope.get("attention_factor")
     attention = None if given is None else number(rope, "attention_factor", place)
-    if any(rope.get(key) for key in ("mscale", "mscale_all_dim")) or rope.get("truncate") is False:
-        raise UserError(f"{place} uses a variant of YaRN that this model does not have (mscale, truncate).")
     limits = {"fast": number(rope, "beta_fast", place, 32.0), "slow": number(rope, "beta_slow", place, 1.0)}
     return base, RopeScaling("yarn", factor, original, attention_factor=attention, **limits)
 
