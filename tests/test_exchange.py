@@ -192,6 +192,12 @@ def test_a_folder_without_a_tokenizer(tmp_path):
     assert model(torch.tensor([[5, 6, 7]])).shape == (1, 3, VOCABULARY)
 
 
+def test_a_tokenizer_in_another_format_is_named(tmp_path):
+    folder = make(tmp_path / "source", tokenizer=False)
+    (folder / "vocab.txt").write_text("[PAD]")
+    assert "only as vocab.txt" in import_model(str(folder), tmp_path / "in", tmp_path)
+
+
 def test_a_reward_model_keeps_what_is_written_with_it(tmp_path):
     folder = make(tmp_path / "source", "reward")
     change_config(folder, headwater={"gain": 2.0})

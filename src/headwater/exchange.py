@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater import storage
-from headwater.corpus.tokenizer import Tokenizer, check_fits
+from headwater.corpus.tokenizer import OTHER_FORMATS, Tokenizer, check_fits
 from headwater.errors import UserError
 from headwater.models.gguf import unpack_gguf
 from headwater.models.gguf_export import check_exportable, write_gguf
@@ -118,6 +118,7 @@ def _rewrite(source: Path, folder: Path, extra: dict[str, Any]) -> str:
     save_model(model, folder, pad=pad, eos=eos, extra=extra or None)
     written = read_config(folder)
     written |= {key: config[key] for key in _KEPT if key in config}
+    written["bos_token_id"] = config.get("bos_token_id")
     if tokenizer is not None:
         written["bos_token_id"] = tokenizer.bos
         tokenizer.save(folder, model.config.context)
@@ -128,21 +129,26 @@ def _rewrite(source: Path, folder: Path, extra: dict[str, Any]) -> str:
     for name in _KEPT_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
-    return _summary(model, tokenizer, written)
+    return _summary(model, tokenizer, written, source)
 
 
-def _summary(model: Model, tokenizer: Tokenizer | None, config: dict[str, Any]) -> str:
+def _summary(model: Model, tokenizer: Tokenizer | None, config: dict[str, Any], source: Path) -> str:
     if tokenizer is None:
-        reads = "no tokenizer"
+        other = next((name for name in OTHER_FORMATS if (source / name).is_file()), None)
+        reads = "no tokenizer" + (f" (it is there only as {other}, which is not read)" if other else "")
     else:
         reads = f"{tokenizer.vocabulary:,} tokens, " + (
             "holds dialogues" if tokenizer.has_chat_template else "no chat template"
         )
     kind = model.kind.replace("-", " ").removesuffix(" model") + " model"
     return (
-        f"{config['model_type']} {kind}, {model.parameter_count() / 1e6:,.1f} M parameters, "
+        f"{config['model_type']} {kind}, {_large(model.parameter_count())} parameters, "
         f"context {model.config.context:,}; {reads}"
     )
+
+
+def _large(count: int) -> str:
+    return f"{count / 1e6:,.1f} M" if count >= 1e6 else f"{count:,}"
 
 
 def _unpack_file(path: Path, folder: Path) -> None:

@@ -257,6 +257,15 @@ def test_another_kind_of_model_and_another_kind_of_file(small, tmp_path):
         unpack_gguf(tmp_path, tmp_path)
 
 
+def test_without_the_package_one_is_told_what_to_install(small, monkeypatch):
+    def fail(_name):
+        raise ImportError
+
+    monkeypatch.setattr("importlib.import_module", fail)
+    with pytest.raises(UserError, match=r"pip install 'headwater\[gguf\]'"):
+        read_gguf(small)
+
+
 def test_a_model_that_is_no_llama_is_not_exported(tmp_path):
     folder = make(tmp_path / "folder")
     config = json.loads((folder / "config.json").read_text()) | {"architectures": ["Qwen3ForTokenClassification"]}

@@ -31,9 +31,9 @@ from headwater.corpus.special_tokens import Conventions, read_conventions, read_
 from headwater.errors import UserError
 from headwater.storage import write_atomically
 
-__all__ = ["CHAT_TEMPLATE", "CONTROL_TOKENS", "Tokenizer", "check_fits", "train_tokenizer"]
+__all__ = ["CHAT_TEMPLATE", "CONTROL_TOKENS", "OTHER_FORMATS", "Tokenizer", "check_fits", "train_tokenizer"]
 
-_OTHER_FORMATS = ("spiece.model", "source.spm", "sentencepiece.bpe.model", "tokenizer.model", "vocab.txt", "vocab.json")
+OTHER_FORMATS = ("spiece.model", "source.spm", "sentencepiece.bpe.model", "tokenizer.model", "vocab.txt", "vocab.json")
 """Files in which others keep a tokenizer that is not read here."""
 
 
@@ -87,7 +87,7 @@ class Tokenizer:
         """
         path = folder / "tokenizer.json"
         if not path.is_file():
-            other = next((name for name in _OTHER_FORMATS if (folder / name).is_file()), None)
+            other = next((name for name in OTHER_FORMATS if (folder / name).is_file()), None)
             if other:
                 raise UserError(f"{folder} has its tokenizer only as {other}: save it as tokenizer.json first.")
             raise UserError(

@@ -56,6 +56,8 @@ def unpack_gguf(path: Path, folder: Path) -> None:
     Raises UserError where the file is damaged, is not what it says, or holds a model of another kind.
     """
     file = read_gguf(path)
+    if file.settings.get("split.count", 1) != 1:
+        raise UserError(f"{path} is one of several files of a model: join them first (`llama-gguf-split --merge`).")
     config = _config(file)
     _check_sizes(file, config)
     file.check_digest()
