@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from headwater import exchange
@@ -25,11 +26,17 @@ def chat(
     temperature: float = 0.8,
     seed: int = 0,
     system: str = SYSTEM,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    stop: Sequence[str] = (),
 ) -> None:
     """Answers `prompt` once, or holds a conversation until an empty line or end of input. The answer streams.
 
     system: told to a model of others' before the dialogue, where its template takes it; empty: what the template says
     by itself. A model without a chat template continues the text that it is given; it does not see what was said before.
+    top_k to repetition_penalty: see `Sampling`. stop: texts before which an answer ends.
     """
     if not temperature > 0:  # not a number
         raise UserError(f"--temperature {temperature} is no number above 0: give one such as 0.8.")
@@ -41,7 +48,16 @@ def chat(
     if tokenizer is None:
         raise UserError(f"{model_folder} has no tokenizer.json, without which a model reads no text: put it there.")
     padding = () if tokenizer.padding is None else (tokenizer.padding,)  # who pads has nothing more to say
-    sampling = Sampling(max_new_tokens, 0.0 if greedy else temperature, stop_tokens=(*tokenizer.stop_tokens, *padding))
+    sampling = Sampling(
+        max_new_tokens,
+        0.0 if greedy else temperature,
+        top_k,
+        top_p,
+        stop_tokens=(*tokenizer.stop_tokens, *padding),
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        stop_strings=tuple(stop),
+    )
     before = _told_before(tokenizer, system)
     if prompt is not None:
         say_answer(model, tokenizer, [*before, {"role": "user", "content": prompt}], sampling, seed)

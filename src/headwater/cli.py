@@ -142,6 +142,13 @@ def chat(
     greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.01, help="Lower: safer; higher: more varied.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Only so many of the likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Only the likeliest, of this share.")] = None,
+    min_p: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Only so likely, against the likeliest.")
+    ] = None,
+    repetition_penalty: Annotated[float, typer.Option(min=0.01, help="Above 1: less of what was said.")] = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End before this text; repeatable.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same answers.")] = 1,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help='What an imported model is told first; "": its own default.')
@@ -155,7 +162,9 @@ def chat(
     from headwater.chat import SYSTEM
     from headwater.chat import chat as talk
 
-    talk(folder, prompt, greedy, max_new_tokens, temperature, seed, SYSTEM if system is None else system)
+    told = SYSTEM if system is None else system
+    controls = (top_k, top_p, min_p, repetition_penalty, stop or ())
+    talk(folder, prompt, greedy, max_new_tokens, temperature, seed, told, *controls)
 
 
 def models(

@@ -117,8 +117,10 @@ def choose(
         weights[truncated] = truncate(weights[truncated], [samplings[index] for index in truncated])
     cumulative = weights.cumsum(dim=-1)
     drawn = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True)[:, 0]
-    greedy = torch.tensor([sampling.greedy for sampling in samplings])
-    tokens = torch.where(greedy, logits.argmax(dim=-1), drawn.clamp(max=logits.shape[-1] - 1))
+    tokens = drawn.clamp(max=logits.shape[-1] - 1)
+    if any(sampling.greedy for sampling in samplings):
+        greedy = torch.tensor([sampling.greedy for sampling in samplings])
+        tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
     chosen = log_probabilities.gather(1, tokens[:, None])[:, 0]
     return list(zip(tokens.tolist(), chosen.tolist(), strict=True))
 
