@@ -97,18 +97,20 @@ class Model(nn.Module):
         """The number format of the weights."""
         return next(self.parameters()).dtype
 
-    def forward(self, *inputs: Tensor, documents: Tensor | None = None, **more: Tensor | None) -> Tensor:
-        """The head's output for what the backbone takes: ids [batch, time] of a decoder or an encoder, pixels [batch,
-        channels, height, width] of an image encoder, (source, target) of an encoder-decoder.
+    def forward(self, *inputs: Tensor | None, **more: Tensor | None) -> Tensor:
+        """The head's output for what the backbone takes: `model(ids)`, `model(pixels)`, or `model(source, target)`.
 
-        documents [batch, time]: 1 for real tokens, 0 for padding (see `Transformer.forward`; of an encoder-decoder,
-        `source_documents` is what says which of the source is padding).
+        A decoder or an encoder takes ids [batch, time] and perhaps positions and documents [batch, time]; padding is
+        documents = 0, real tokens 1 (`Transformer.forward` says more). An encoder of images takes pixels [batch, channels,
+        height, width], an encoder-decoder source and target ids, and perhaps source_documents (0 is padding).
 
-        Gives logits [batch, time, vocabulary], [batch, classes] or [batch, time, 2], scalars or hidden states [batch, time,
-        (d_model)].
+        Gives logits [batch, time, vocabulary], [batch, classes] or [batch, time, 2], scalars [batch, time], or hidden states
+        [batch, time, d_model].
         """
-        hidden = self.backbone(*inputs, documents=documents, **more)
-        return cast(Tensor, self.head(hidden, documents) if self.kind == "class" else self.head(hidden))
+        hidden = self.backbone(*inputs, **more)
+        if self.kind != "class":
+            return cast(Tensor, self.head(hidden))
+        return cast(Tensor, self.head(hidden, inputs[2] if len(inputs) > 2 else more.get("documents")))
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Reward of each row, [batch], read at its last real token; `lengths` counts them, so padding is no matter."""
