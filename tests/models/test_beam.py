@@ -6,7 +6,14 @@ from itertools import product
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from headwater.errors import UserError
 from headwater.models.beam import beam_search, length_norm
@@ -29,11 +36,31 @@ def llamas(tmp_path_factory):
     return theirs.eval(), load_model(folder)[0]
 
 
+def marian():
+    sizes = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 64}
+    layers = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    tokens = {"pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 3, "forced_eos_token_id": None}
+    config = MarianConfig(vocab_size=60, init_std=0.2, scale_embedding=True, dropout=0.0, **sizes, **layers, **tokens)
+    model = MarianMTModel(config)
+    torch.nn.init.normal_(model.final_logits_bias, std=0.5)
+    return model
+
+
+def t5():
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0}
+    tokens = {"pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 3}
+    return T5ForConditionalGeneration(T5Config(vocab_size=60, initializer_factor=2.0, **sizes, **tokens))
+
+
 def theirs_of(model, prompts, beams, limit, stops, **settings):
-    """Sequences and scores of transformers, prompts padded on the left: [[(tokens, score)]]."""
+    """Sequences and scores of transformers, prompts padded on the left, sources on the right: [[(tokens, score)]]."""
     longest = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    sources = model.config.is_encoder_decoder
+    padding = [[0] * (longest - len(prompt)) for prompt in prompts]
+    pairs = list(zip(prompts, padding, strict=True))
+    ids = torch.tensor([prompt + pad if sources else pad + prompt for prompt, pad in pairs])
+    ones = [([1] * len(prompt), pad) for prompt, pad in pairs]
+    mask = torch.tensor([one + pad if sources else pad + one for one, pad in ones])
     found = model.generate(
         ids,
         attention_mask=mask,
@@ -48,7 +75,9 @@ def theirs_of(model, prompts, beams, limit, stops, **settings):
         **settings,
     )
     rows = []
-    for row, score in zip(found.sequences[:, longest:].tolist(), found.sequences_scores.tolist(), strict=True):
+    for row, score in zip(
+        found.sequences[:, 1 if sources else longest :].tolist(), found.sequences_scores.tolist(), strict=True
+    ):
         end = next((place + 1 for place, token in enumerate(row) if token in stops), len(row))
         rows.append((row[:end], score))
     return [rows[start : start + beams] for start in range(0, len(rows), beams)]
@@ -72,6 +101,27 @@ def test_answers_and_scores_are_those_of_transformers(llamas, length_penalty, ea
             theirs, PROMPTS, beams, 12, stops, length_penalty=length_penalty, early_stopping=early_stopping
         )
         same(found, expected)
+
+
+@pytest.mark.parametrize("make", [marian, t5])
+def test_of_encoder_decoders_too(make, tmp_path):
+    torch.manual_seed(1)
+    theirs = make().eval()
+    theirs.save_pretrained(tmp_path)
+    theirs.generation_config.eos_token_id = None
+    ours, _ = load_model(tmp_path)
+    several = set()
+    for beams, stops, settings in (
+        (4, (3,), {}),
+        (3, tuple(range(20, 35)), {"length_penalty": 0.6, "early_stopping": True}),
+        (2, (50, 51), {"length_penalty": 2.0, "early_stopping": "never"}),
+    ):
+        found = beam_search(ours, PROMPTS, beams, 12, stop_tokens=stops, forbidden_tokens=(0,), **settings)
+        same(found, theirs_of(theirs, PROMPTS, beams, 12, stops, suppress_tokens=[0], **settings))
+        several |= {tuple(row[0].tokens) for row in found}
+    assert len(several) > 5, "answers depend on their sources"
+    found = beam_search(ours, PROMPTS, 4, 12, stop_tokens=(3,), no_repeat_ngram=2)
+    same(found, theirs_of(theirs, PROMPTS, 4, 12, (3,), no_repeat_ngram_size=2))
 
 
 def test_bans_are_those_of_transformers(llamas):
