@@ -170,3 +170,85 @@ def test_two_tokenizers_that_contradict_each_other_are_refused(tmp_path):
     other.add_tokens(["more"])
     with pytest.raises(UserError, match="contradict each other"):
         read(written("smollm", tmp_path, **{WHOLE: other.to_str()}))
+
+
+# SentencePiece
+
+
+def pieces(folder: Path, **changes) -> Path:
+    """A GGUF file with a tokenizer as Llama 2 has it: BPE of SentencePiece, bytes for what no piece has."""
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.train_from_iterator(TRAINING, trainers.BpeTrainer(vocab_size=200, show_progress=False))
+    learnt = sorted(inner.get_vocab().items(), key=lambda entry: entry[1])
+    extra = [
+        token for token in ("</", "s>", "</s") if token not in inner.get_vocab()
+    ]  # that `</s>` could be joined from
+    tokens = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        *extra,
+        *(token for token, _ in learnt),
+    ]
+    kinds = [2, 3, 3, *[6] * 256, *[1] * (len(extra) + len(learnt))]
+    settings = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.scores": [0.0] * 259 + [-float(rank) for rank in range(len(tokens) - 259)],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+    }
+    writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
+    for key, value in (settings | changes).items():
+        add = {list: writer.add_array, bool: writer.add_bool, int: writer.add_uint32, str: writer.add_string}
+        add[type(value)](key, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return folder / "model.gguf"
+
+
+@pytest.fixture(scope="module")
+def sentencepiece(tmp_path_factory):
+    from transformers.integrations.gguf import convert_gguf_tokenizer, get_gguf_tokenizer
+
+    path = pieces(tmp_path_factory.mktemp("gguf"))
+    architecture, theirs, _ = get_gguf_tokenizer(str(path))
+    return read(path)[0], convert_gguf_tokenizer(architecture, theirs)[0]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_pieces_are_those_of_transformers(sentencepiece, text):
+    ours, theirs = sentencepiece
+    assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
+    # A first space counts as the one that stands before every text.
+    assert ours.decode(ours.encode(text)) == text.removeprefix(" ")
+
+
+@settings(max_examples=100)
+@given(text=st.text(max_size=30))
+def test_any_text_round_trips_in_pieces(sentencepiece, text):
+    ours, theirs = sentencepiece
+    assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
+    if "\u2581" not in text:  # which stands for a space
+        assert ours.decode(ours.encode(text)) == text.removeprefix(" ")
+
+
+def test_pieces_begin_with_their_token_and_never_become_control(sentencepiece, tmp_path):
+    ours, _ = sentencepiece
+    assert ours.encode("the", special=True) == [1, *ours.encode("the")]
+    assert not {0, 1, 2} & set(ours.encode("<s> </s> <unk>"))
+    plain, _ = read(
+        pieces(tmp_path, **{"tokenizer.ggml.add_bos_token": False, "tokenizer.ggml.add_space_prefix": False})
+    )
+    assert plain.encode("the", special=True) == plain.encode("the") != ours.encode("the")
+
+
+def test_scores_that_do_not_fit(tmp_path):
+    with pytest.raises(UserError, match="scores"):
+        read(pieces(tmp_path, **{"tokenizer.ggml.scores": [0.0]}))

@@ -1,4 +1,6 @@
-"""Tokenizers in GGUF files ↔ `tokenizer.json`: byte-level BPE, with the ways in which llama.cpp cuts texts into words."""
+"""Tokenizers in GGUF files ↔ `tokenizer.json`: byte-level BPE, with the ways in which llama.cpp cuts texts into words,
+and, to be read only, SentencePiece's BPE.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from headwater.corpus.byte_level import is_byte_level
 from headwater.errors import UserError
+from headwater.models.gguf_sentencepiece import sentencepiece_bpe
 
 WHOLE = "tokenizer.huggingface.json"
 """Key under which a file may hold the whole `tokenizer.json`; ours do, so that nothing is lost."""
@@ -21,6 +24,8 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 _LLAMA_3_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _QWEN_2_WORDS = _LLAMA_3_WORDS.replace(r"\p{N}{1,3}", r"\p{N}")
+_WORDS_FIRST = ("llama-bpe", "llama3", "llama-v3")
+"""Where a word that is a token is taken as it is, without joining its parts, and texts begin with a token for that."""
 _PARTS = ("bos", "eos", "unk", "pad", "mask")
 _KEYS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "mask": "mask"}
 _MORE_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
@@ -58,7 +63,7 @@ def write_tokenizer(settings: Mapping[str, Any], folder: Path, context: int, pla
     place: the file. Raises UserError where the tokenizer is of a kind that is not known, or its lists do not fit each other.
     """
     tokens = _texts(settings, "tokenizer.ggml.tokens", place)
-    inner = _whole(settings, tokens, place) or _byte_level_bpe(settings, tokens, place)
+    inner = _whole(settings, tokens, place) or _built(settings, tokens, place)
     names = {part: tokens[number] for part in _PARTS if (number := _id(settings, _KEYS[part], len(tokens))) is not None}
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -91,22 +96,40 @@ def _whole(settings: Mapping[str, Any], tokens: Sequence[str], place: Path) -> t
     return inner
 
 
-def _byte_level_bpe(settings: Mapping[str, Any], tokens: Sequence[str], place: Path) -> tokenizers.Tokenizer:
-    model, cut = settings.get("tokenizer.ggml.model"), settings.get("tokenizer.ggml.pre", "default")
-    cutters = word_cutters()
-    if model != "gpt2" or cut not in cutters:
-        raise UserError(
-            f"{place} has a tokenizer of the kind {model}/{cut}: only byte-level BPE (gpt2) that cuts words as "
-            f"{', '.join(cutters)} is known; import the model's folder in the Hugging Face layout instead."
-        )
-    merges = [merge.partition(" ")[::2] for merge in _texts(settings, "tokenizer.ggml.merges", place)]
+def _built(settings: Mapping[str, Any], tokens: Sequence[str], place: Path) -> tokenizers.Tokenizer:
+    """The tokenizer that the lists of the file describe, with its control tokens and its framing."""
+    model = settings.get("tokenizer.ggml.model")
+    if model not in ("gpt2", "llama"):
+        raise _unknown_kind(settings, place)
     kinds = np.asarray(settings.get("tokenizer.ggml.token_type", np.full(len(tokens), NORMAL)))
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    if len(vocabulary) != len(tokens) or kinds.shape != (len(tokens),):
+    if len(set(tokens)) != len(tokens) or kinds.shape != (len(tokens),):
         raise UserError(f"{place} is damaged: the lists of its tokenizer do not fit each other; copy it anew.")
-    words_first = cut in ("llama-bpe", "llama3", "llama-v3")
+    build = _byte_level_bpe if model == "gpt2" else _sentencepiece_bpe
+    inner = build(settings, tokens, kinds.tolist(), place)
+    for token, kind in zip(tokens, kinds.tolist(), strict=True):
+        if kind in (CONTROL, USER_DEFINED):
+            added = AddedToken(token, special=kind == CONTROL, normalized=False)
+            (inner.add_special_tokens if added.special else inner.add_tokens)([added])
+    bos = _id(settings, "bos", len(tokens))
+    usual = model == "llama" or settings.get("tokenizer.ggml.pre") in _WORDS_FIRST
+    if bos is not None and settings.get("tokenizer.ggml.add_bos_token", usual):
+        frame = processors.TemplateProcessing(
+            single=[tokens[bos], "$A"], pair=[tokens[bos], "$A", "$B:1"], special_tokens=[(tokens[bos], bos)]
+        )
+        inner.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), frame])
+    return inner
+
+
+def _byte_level_bpe(
+    settings: Mapping[str, Any], tokens: Sequence[str], _kinds: Sequence[int], place: Path
+) -> tokenizers.Tokenizer:
+    cut, cutters = settings.get("tokenizer.ggml.pre", "default"), word_cutters()
+    if cut not in cutters:
+        raise _unknown_kind(settings, place)
+    merges = [merge.partition(" ")[::2] for merge in _texts(settings, "tokenizer.ggml.merges", place)]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
     try:
-        inner = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=words_first))
+        inner = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=cut in _WORDS_FIRST))
     except Exception:  # bare, where a merge names a token that is not there
         raise UserError(
             f"{place} is damaged: the merges of its tokenizer do not fit its tokens; copy it anew."
@@ -115,20 +138,32 @@ def _byte_level_bpe(settings: Mapping[str, Any], tokens: Sequence[str], place: P
     inner.decoder = decoders.ByteLevel()
     if cutters[cut] is cutters["qwen2"]:
         inner.normalizer = normalizers.NFC()  # as Qwen's own tokenizer.json does
-    added = [
-        AddedToken(token, special=bool(kind == CONTROL), normalized=False)
-        for token, kind in zip(tokens, kinds.tolist(), strict=True)
-        if kind in (CONTROL, USER_DEFINED)
-    ]
-    for token in added:
-        (inner.add_special_tokens if token.special else inner.add_tokens)([token])
-    bos = _id(settings, "bos", len(tokens))
-    if bos is not None and settings.get("tokenizer.ggml.add_bos_token", words_first):
-        frame = processors.TemplateProcessing(
-            single=[tokens[bos], "$A"], pair=[tokens[bos], "$A", "$B:1"], special_tokens=[(tokens[bos], bos)]
-        )
-        inner.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), frame])
     return inner
+
+
+def _sentencepiece_bpe(
+    settings: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence[int], place: Path
+) -> tokenizers.Tokenizer:
+    scores = np.asarray(settings.get("tokenizer.ggml.scores", ()))
+    if scores.shape != (len(tokens),) or not np.isfinite(scores).all():
+        raise UserError(f"{place} is damaged: the scores of its tokenizer do not fit its tokens; copy it anew.")
+    unknown = _id(settings, "unknown", len(tokens))
+    return sentencepiece_bpe(
+        tokens,
+        scores.tolist(),
+        [kind == NORMAL for kind in kinds],
+        None if unknown is None else tokens[unknown],
+        bool(settings.get("tokenizer.ggml.add_space_prefix", True)),
+    )
+
+
+def _unknown_kind(settings: Mapping[str, Any], place: Path) -> UserError:
+    model, cut = settings.get("tokenizer.ggml.model"), settings.get("tokenizer.ggml.pre", "default")
+    return UserError(
+        f"{place} has a tokenizer of the kind {str(model)[:40]}/{str(cut)[:40]}: only SentencePiece (llama) and "
+        f"byte-level BPE (gpt2) that cuts words as {', '.join(word_cutters())} are known; import the model's folder in "
+        "the Hugging Face layout instead."
+    )
 
 
 def tokenizer_settings(folder: Path, vocabulary: int) -> dict[str, Any]:
