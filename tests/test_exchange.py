@@ -124,6 +124,14 @@ def test_a_failed_import_leaves_nothing(folder, tmp_path, monkeypatch):
     assert nothing_left(tmp_path)
 
 
+def test_what_a_killed_import_left_is_removed_and_a_running_one_is_not_disturbed(folder, tmp_path):
+    for name in (".in.999999999.partial", ".in.1.partial", ".in.other.partial", ".inn.999999999.partial"):
+        (tmp_path / name).mkdir()
+    import_model(str(folder), tmp_path / "in", tmp_path)
+    assert nothing_left(tmp_path, "in", ".in.1.partial", ".in.other.partial", ".inn.999999999.partial")
+    assert len(list(tmp_path.iterdir())) == 5
+
+
 class Evil:
     def __reduce__(self):
         return (open, ("/tmp/headwater-was-here", "w"))

