@@ -33,11 +33,12 @@ from typing import Any
 import torch
 
 from headwater.cores import usable_cores
-from headwater.models.config import TransformerConfig
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
+from headwater.models.presets import config_of
+from headwater.models.settings import ModelSettings
 from headwater.objectives.policy import Policy
-from headwater.recipe import ModelSettings, PpoSettings
+from headwater.recipe import PpoSettings
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.training.engine import Engine
@@ -57,7 +58,7 @@ def export(folder: Path, given: argparse.Namespace) -> None:
     """Writes policy/ and reward/, which both sides start from."""
     context = given.prompt_tokens + given.new_tokens
     sizes = ModelSettings(layers=given.layers, d_model=given.width, heads=given.heads, context=context)
-    policy = Model(TransformerConfig.from_settings(sizes, given.vocabulary)).initialise(1)
+    policy = Model(config_of(sizes, given.vocabulary)).initialise(1)
     save_model(policy, folder / "policy", pad=PAD, eos=EOS)
     reward = policy.with_head("reward", 2)
     save_model(reward, folder / "reward", pad=PAD, eos=EOS, extra={"gain": 1.0, "bias": 0.0})

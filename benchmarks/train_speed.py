@@ -30,11 +30,11 @@ from typing import Any
 import torch
 
 from headwater.cores import usable_cores
-from headwater.models.config import TransformerConfig
 from headwater.models.layout import save_model
 from headwater.models.model import Model
+from headwater.models.presets import config_of
+from headwater.models.settings import ModelSettings
 from headwater.objectives.causal import CausalLM
-from headwater.recipe import ModelSettings
 from headwater.stages.pretrain import ROWS_PER_BATCH
 from headwater.training.batch import Batch
 from headwater.training.engine import Engine
@@ -162,7 +162,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(given.threads)
     precision = choose_precision(given.precision)
     sizes = ModelSettings(layers=given.layers, d_model=given.width, heads=given.heads, context=given.context)
-    model = Model(TransformerConfig.from_settings(sizes, given.vocabulary)).initialise(1)
+    model = Model(config_of(sizes, given.vocabulary)).initialise(1)
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, given.vocabulary, (given.rows, given.context + 1), generator=generator)
     peer_rows = given.peer_rows or given.rows

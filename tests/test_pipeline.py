@@ -84,7 +84,7 @@ def test_every_parent_comes_before_its_child() -> None:
     for number, step in enumerate(STEPS):
         assert set(step.parents) <= set(STAGES[:number])
     assert ancestors(step_of("reward")) == ["samples", "corpus", "tokenizer", "pretrain", "sft", "feedback"]
-    assert set(STAGES) == {name for name in Recipe.model_fields if name not in ("run", *MACHINE)}
+    assert set(STAGES) == {name for name in Recipe.model_fields if name not in ("run", "until", *MACHINE)}
 
 
 def test_all_stages_run_once_in_order_and_a_rerun_changes_no_file(tmp_path: Path, fakes: Fakes) -> None:
@@ -440,3 +440,15 @@ def test_closing_shows_answers_report_and_chat(tmp_path: Path) -> None:
     assert [line for line in lines if "before:" in line] == ["    before: b0", "    before: b3", "    before: b6"]
     assert lines[-2:] == [f"Report: {run.folder / 'report.html'}", "Talk to it: headwater chat r"]
     assert os.path.exists(run.folder / "report.html")
+
+
+def test_what_comes_after_pretraining_is_refused_before_any_stage_runs(tmp_path: Path, fakes: Fakes) -> None:
+    pretrain = {"objective": "masked", "model": {"architecture": "encoder"}}
+    recipe = make_recipe(pretrain=pretrain)
+    with pytest.raises(UserError, match=r"The stage `sft` needs a model that learns to write, .* `until: pretrain`"):
+        go(tmp_path, recipe)
+    with Run(tmp_path, "r") as run, pytest.raises(UserError, match="The stage `ppo` needs a model that learns"):
+        pipeline.run_one(recipe, run, "ppo")
+    assert fakes.calls == []
+    go(tmp_path, recipe, until="pretrain")
+    assert fakes.calls == list(STAGES[:4])

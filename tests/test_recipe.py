@@ -73,6 +73,10 @@ def test_overrides_win_and_are_typed(tmp_path: Path) -> None:
         ("pretrain.model.optimiser={}", ["did you mean `pretrain.optimiser`?"]),
         ("pretrain.model.heads=3", ["pretrain.model.d_model", "multiple"]),
         ("ppo.max_new_tokens=5000", ["ppo.max_new_tokens = 5000", "context"]),
+        ("pretrain.objective=masked", ["needs an encoder", "architecture = qwen3 is not", "choose bert or encoder"]),
+        ("pretrain.objective=denoising", ["needs an encoder-decoder", "choose paper, t5 or encoder-decoder"]),
+        ("pretrain.model.architecture=bert", ["objective = causal needs a decoder", "choose qwen3, llama or gpt2"]),
+        ("until=pretrian", ["did you mean `pretrain`"]),
     ],
 )
 def test_mistakes_name_the_key_and_the_mend(tmp_path: Path, override: str, parts: list[str]) -> None:
@@ -228,7 +232,8 @@ def test_any_file_gives_a_recipe_or_one_sentence(tmp_path_factory: pytest.TempPa
 def test_shipped_recipes_are_valid() -> None:
     folder = Path(__file__).parent.parent / "recipes"
     for path in folder.glob("*.yaml"):
-        assert load_recipe(path).run
+        if "study" not in yaml.safe_load(path.read_text(encoding="utf-8")):
+            assert load_recipe(path).run
 
 
 class Place(Settings):

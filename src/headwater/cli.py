@@ -64,6 +64,7 @@ def build() -> typer.Typer:
     app.command("study")(study)
     app.command("chat")(chat)
     app.command("models")(models)
+    app.command("diagnose")(diagnose)
     app.command("import")(import_)
     app.command("export")(export)
     app.command("lineage")(lineage)
@@ -77,7 +78,9 @@ def run(
     overrides: Overrides = None,
     name: RunName = None,
     root: Root = None,
-    until: Annotated[str, typer.Option(metavar="STAGE", help="The last stage to run.")] = "report",
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="The last stage to run; else the recipe's.")
+    ] = None,
     reuse: Reuse = None,
     dry: Annotated[bool, typer.Option("--dry", help="Only print the resolved recipe and what would be done.")] = False,
 ) -> None:
@@ -90,7 +93,7 @@ def run(
     overrides = _with_run(overrides, name)
     given = read_with_overrides(recipe, overrides)
     resolved = validate(given, str(recipe), overrides)
-    step_of(until)
+    last = step_of(until or resolved.until).name
     place = Run(catalogue.runs_root(root), resolved.run)
     if dry:
         print("\n".join(pipeline.plan(place, origins(resolved, given, overrides))))
@@ -98,7 +101,7 @@ def run(
     other = catalogue.find_run(reuse, catalogue.runs_root(root)) if reuse else None
     with _stoppable(), place:
         pipeline.keep_expected_curve(recipe, place)
-        pipeline.run_all(resolved, place, until, other)
+        pipeline.run_all(resolved, place, last, other)
     print(pipeline.closing(place, catalogue.command_to("chat", place, root)))
 
 
@@ -165,6 +168,29 @@ def chat(
     told = SYSTEM if system is None else system
     controls = (top_k, top_p, min_p, repetition_penalty, stop or ())
     talk(folder, prompt, greedy, max_new_tokens, temperature, seed, told, *controls)
+
+
+def diagnose(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A run, RUN/STAGE, a model's folder, or a recipe: its fresh model.")
+    ],
+    overrides: Overrides = None,
+    text: Annotated[str | None, typer.Option(help="The text that the model reads; else made-up tokens.")] = None,
+    root: Root = None,
+) -> None:
+    """Show the size of activations and gradients in each layer of a model, fresh or trained."""
+    from headwater import catalogue
+
+    if model.endswith((".yaml", ".yml")):
+        from headwater.diagnose import diagnose_fresh
+
+        found = diagnose_fresh(Path(model), overrides or [])
+    else:
+        folder = catalogue.model_folder(model, catalogue.runs_root(root))
+        from headwater.diagnose import diagnose_folder
+
+        found = diagnose_folder(folder, text)
+    print(f"{found.table()}\n{found.verdict}")
 
 
 def models(

@@ -36,6 +36,7 @@ def run_all(recipe: Recipe, run: Run, until: str = "report", reuse: Run | None =
     Raises UserError where the run's folder belongs to another recipe; nothing has been changed then.
     """
     steps = STEPS[: STAGES.index(step_of(until).name) + 1]
+    _refuse_what_cannot_answer(recipe, [step.name for step in steps])
     _refuse_other_recipe(recipe, run, steps)
     write_recipe(recipe, run)
     for step in steps:
@@ -50,6 +51,7 @@ def run_all(recipe: Recipe, run: Run, until: str = "report", reuse: Run | None =
 def run_one(recipe: Recipe, run: Run, stage: str) -> None:
     """One stage, whose parents must be finished. The run must be locked."""
     step = step_of(stage)
+    _refuse_what_cannot_answer(recipe, [stage])
     _refuse_other_recipe(recipe, run, [step_of(name) for name in [*ancestors(step), stage]])
     for parent in step.parents:
         if not run.is_finished(parent):
@@ -159,6 +161,16 @@ def folders_of_texts(recipe: Recipe) -> dict[str, str]:
 
     folders = [source.folder for source in recipe.corpus.sources if source.folder is not None]
     return {f"folder {folder}": fingerprint(Path(folder)) for folder in folders}
+
+
+def _refuse_what_cannot_answer(recipe: Recipe, stages: Sequence[str]) -> None:
+    """Raises UserError where a stage after pretraining is asked for and the model does not learn to write."""
+    later = [stage for stage in stages if stage in STAGES[STAGES.index("pretrain") + 1 :]]
+    if later and recipe.pretrain.objective != "causal":
+        raise UserError(
+            f"The stage `{later[0]}` needs a model that learns to write, but pretrain.objective is "
+            f"{recipe.pretrain.objective}: end the run with `until: pretrain` in the recipe, or --until pretrain."
+        )
 
 
 def _refuse_other_recipe(recipe: Recipe, run: Run, steps: Sequence[Step]) -> None:

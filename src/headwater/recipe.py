@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from headwater.errors import UserError
+from headwater.models.settings import ModelSettings
 from headwater.settings import Count, Fraction, Positive, Seed, Settings, read_with_overrides, validate_as
 from headwater.training.settings import AveragingSettings, OptimiserSettings, Precision, ScheduleSettings
 
@@ -79,21 +80,12 @@ class TokenizerSettings(StageSettings):
     vocabulary: Annotated[int, Field(ge=300, le=262_144)] = 4096
 
 
-class ModelSettings(Settings):
-    """A decoder: exactly a Llama (`qk_norm: false`) or Qwen3 (`qk_norm: true`) configuration."""
-
-    layers: Count = 6
-    d_model: Count = 256
-    heads: Count = 4
-    key_value_heads: Count | None = Field(None, description="Fewer than `heads`: grouped queries. Absent: the same.")
-    d_feedforward: Count | None = Field(None, description="Absent: 8/3 d_model, rounded up to a multiple of 64.")
-    context: Count = 256
-    qk_norm: bool = True
-    rope_base: Positive = 10_000.0
-    tied_embeddings: bool = Field(True, description="Input and output share one matrix; apart they learn faster.")
-
-
 class PretrainSettings(StageSettings):
+    objective: Literal["causal", "prefix", "masked", "denoising"] = Field(
+        "causal",
+        description="What is learnt: the next token; the next token after a prefix; masked words (encoders); spans that "
+        "were cut out (encoder-decoders).",
+    )
     model: ModelSettings = ModelSettings()
     tokens: Count = Field(1_000_000, description="Tokens trained on; fixed, so that a resumed run ends the same.")
     batch_tokens: Count = Field(4096, description="Tokens per update.")
@@ -101,7 +93,7 @@ class PretrainSettings(StageSettings):
     schedule: ScheduleSettings = ScheduleSettings(name="linear", warmup=0.02)
     precision: Precision = Field("auto", description="`auto`: bf16 where a short measurement finds it faster.")
     averaging: AveragingSettings = AveragingSettings()
-    evaluate_every: Count = Field(100, description="Steps between measurements of held-out bits per byte.")
+    evaluate_every: Count = Field(100, description="Steps between measurements on held-out texts.")
     patience: Annotated[int, Field(ge=0)] = Field(
         0, description="Measurements without a new best after which training ends; the best weights are kept. 0: never."
     )
@@ -208,6 +200,7 @@ class Recipe(Settings):
 
     run: str = Field(description="Name of the run; its folder is runs/NAME.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: Seed = Field(1, description="Seed of every stage that has none of its own.")
+    until: str = Field("report", description="The last stage that `headwater run` makes.")
     threads: Count | None = Field(None, description="CPU threads; absent: as many as the machine has cores.")
     tensorboard: bool = Field(
         False, description="Write what is measured on the way as TensorBoard files, too, into STAGE/tensorboard."
@@ -244,9 +237,13 @@ def validate(data: dict[str, Any], place: str, overrides: Sequence[str] = ()) ->
 
 def _check_relations(recipe: Recipe) -> None:
     """Raises UserError where settings that are right alone do not fit each other: before any stage has run."""
-    from headwater.models.config import TransformerConfig
+    from headwater.models.presets import config_of
+    from headwater.objectives.registry import check_fits
+    from headwater.steps import step_of
 
-    model = TransformerConfig.from_settings(recipe.pretrain.model, recipe.tokenizer.vocabulary)
+    step_of(recipe.until)
+    model = config_of(recipe.pretrain.model, recipe.tokenizer.vocabulary)
+    check_fits(recipe.pretrain.objective, recipe.pretrain.model.architecture, model)
     if recipe.ppo.max_new_tokens >= model.context:
         raise UserError(
             f"ppo.max_new_tokens = {recipe.ppo.max_new_tokens} leaves no room for a prompt in a context of "

@@ -36,7 +36,7 @@ STEPS = (
         "tokenizer",
         "Train the tokenizer and write the corpus as tokens.",
         parents=("corpus",),
-        reads=("corpus.sources", "pretrain.model.context"),
+        reads=("corpus.sources", "pretrain.model.context", "pretrain.objective"),
     ),
     Step(
         "pretrain",

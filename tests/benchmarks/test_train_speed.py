@@ -2,10 +2,10 @@ import pytest
 import torch
 
 import train_speed
-from headwater.models.config import TransformerConfig
 from headwater.models.layout import save_model
 from headwater.models.model import Model
-from headwater.recipe import ModelSettings
+from headwater.models.presets import config_of
+from headwater.models.settings import ModelSettings
 
 
 def test_ratios_are_headwater_over_its_peers():
@@ -31,9 +31,7 @@ def test_another_function_is_refused():
 @pytest.mark.parametrize("peer_rows", [4, 2])
 def test_both_sides_take_the_same_steps(tmp_path, peer_rows):
     pytest.importorskip("transformers")
-    model = Model(TransformerConfig.from_settings(ModelSettings(layers=1, d_model=16, heads=2, context=8), 300)).initialise(
-        1
-    )
+    model = Model(config_of(ModelSettings(layers=1, d_model=16, heads=2, context=8), 300)).initialise(1)
     save_model(model, tmp_path, pad=0, eos=1)
     ids = torch.randint(0, 300, (4, 9), generator=torch.Generator().manual_seed(1))
     own = train_speed.headwater_way(model, ids, "fp32", rows_per_batch=2)

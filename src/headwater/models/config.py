@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from headwater.errors import UserError
-from headwater.recipe import ModelSettings
 
 Form = Literal["decoder", "encoder", "encoder-decoder"]
 Positions = Literal["rotary", "learned", "sinusoidal", "relative", "alibi", "none"]
@@ -157,28 +156,6 @@ class TransformerConfig:
     def depth(self) -> int:
         """Blocks that a gradient passes through at most."""
         return self.layers + self.decoder_layers
-
-    @classmethod
-    def from_settings(cls, settings: ModelSettings, vocabulary: int) -> TransformerConfig:
-        """A recipe's few dials → every size."""
-        if settings.d_model % settings.heads:
-            raise UserError(
-                f"pretrain.model.d_model = {settings.d_model} is not a multiple of its heads = {settings.heads}: "
-                "choose a multiple."
-            )
-        return cls(
-            vocabulary=vocabulary,
-            layers=settings.layers,
-            d_model=settings.d_model,
-            heads=settings.heads,
-            key_value_heads=settings.key_value_heads or settings.heads,
-            head_dim=settings.d_model // settings.heads,
-            d_feedforward=settings.d_feedforward or -(-settings.d_model * 8 // 3 // 64) * 64,
-            context=settings.context,
-            qk_norm=settings.qk_norm,
-            rope_base=settings.rope_base,
-            tied_embeddings=settings.tied_embeddings,
-        )
 
     def extended(self, method: Literal["linear", "ntk", "yarn"], context: int) -> TransformerConfig:
         """The same weights read at a longer context. Raises UserError where the positions are not rotary.

@@ -1,117 +1,138 @@
-"""Stage 4: a decoder-only Transformer from scratch, on the corpus's tokens."""
+"""Stage 4: a Transformer, or one of its rivals, from scratch, on the corpus's tokens."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.evaluation.perplexity import Text, bits_per_byte
-from headwater.models.config import TransformerConfig
+from headwater.evaluation.heldout import HeldOut, HeldOutTargets, HeldOutText
 from headwater.models.generate import Sampling, generate
 from headwater.models.layout import save_model
 from headwater.models.model import Model
+from headwater.models.presets import build_model
 from headwater.objectives.causal import CausalLM
+from headwater.objectives.registry import PRETRAINING
 from headwater.recipe import PretrainSettings
 from headwater.runs import Stage
 from headwater.training.averaging import average_of
 from headwater.training.early_stopping import EarlyStopping
-from headwater.training.engine import Engine
+from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.log import read_metrics
 from headwater.training.machine import prepare
-from headwater.training.source import DocumentStream
+from headwater.training.source import DocumentRows, DocumentStream, Source
 
 ROWS_PER_BATCH = 8
 """Rows per micro-batch: activations of about two thousand tokens stay in the processor's cache."""
-
-QUICK_TEXTS = 100
-"""Held-out documents measured on the way, of all sources alike; all of them at the end."""
 
 
 def run(stage: Stage) -> dict[str, Any]:
     """Trains on a fixed number of tokens; writes the model and metrics.jsonl."""
     settings = stage.recipe.pretrain
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
+    torch.manual_seed(stage.seed)  # of dropout
     tokenizer = Tokenizer.load(stage.parent("tokenizer"))
-    shards = Shards(stage.parent("tokenizer") / "tokens" / "train")
-    model = Model(TransformerConfig.from_settings(settings.model, tokenizer.vocabulary)).initialise(stage.seed)
-    rows = max(1, settings.batch_tokens // settings.model.context)
-    steps = max(1, settings.tokens // (rows * settings.model.context))
-    source = DocumentStream(
-        shards, seed=stage.seed, width=settings.model.context, rows=rows, steps=steps, rows_per_batch=ROWS_PER_BATCH
-    )
-    texts = heldout_texts(Shards(stage.parent("tokenizer") / "tokens" / "heldout"), tokenizer, settings.model.context)
+    model = build_model(settings, tokenizer.vocabulary, stage.seed)
+    steps = max(1, settings.tokens // tokens_per_step(settings))
+    objective, source, heldout = parts_of(stage, tokenizer, steps)
     learner = Learner(model, settings.optimiser, settings.schedule, precision, average_of(settings.averaging, steps))
-    stopping = EarlyStopping("bits_per_byte", settings.patience, learner) if settings.patience else None
-    on_the_way = OnTheWay(learner, tokenizer, texts[:: -(-len(texts) // QUICK_TEXTS)], settings, steps)
+    stopping = EarlyStopping(heldout.metric, settings.patience, learner) if settings.patience else None
     engine = Engine(
         {"model": learner},
         source,
-        CausalLM(),
+        objective,
         folder=stage.folder,
         checkpoint_every=settings.checkpoint_every,
         label="pretrain",
-        after_step=on_the_way,
+        after_step=OnTheWay(learner, tokenizer, heldout, settings, steps),
         early_stopping=stopping,
         tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
     engine.fit()
-    learner.release(stopping.best_weights if stopping else None)
+    learner.release(stopping.best_weights if stopping else None).eval()
     save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_text)
     tokenizer.save(stage.folder / "model", settings.model.context)
-    metrics = _metrics(stage, model, texts, engine.step * rows * settings.model.context) | {"precision": precision}
+    metrics = _metrics(stage, model, heldout, engine.step * tokens_per_step(settings)) | {"precision": precision}
     if stopping:
         metrics["best_step"] = stopping.best_step
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
     return metrics
 
 
-def _metrics(stage: Stage, model: Model, texts: list[Text], tokens: int) -> dict[str, Any]:
-    measured = bits_per_byte(model, texts)
+def tokens_per_step(settings: PretrainSettings) -> int:
+    """Tokens of an update: whole rows of the context."""
+    return max(1, settings.batch_tokens // settings.model.context) * settings.model.context
+
+
+def parts_of(stage: Stage, tokenizer: Tokenizer, steps: int) -> tuple[Objective, Source, HeldOut]:
+    """What is learnt, on which batches, and how it is measured."""
+    settings, context = stage.recipe.pretrain, stage.recipe.pretrain.model.context
+    train, heldout = (Shards(stage.parent("tokenizer") / "tokens" / split) for split in ("train", "heldout"))
+    make, tokens = PRETRAINING[settings.objective].make, tokens_per_step(settings)
+    if make is None:
+        packed = DocumentStream(
+            train, seed=stage.seed, width=context, rows=tokens // context, steps=steps, rows_per_batch=ROWS_PER_BATCH
+        )
+        return CausalLM(), packed, HeldOutText(train, heldout, tokenizer, context)
+    objective = make(tokenizer, stage.seed)
+    source = DocumentRows(
+        train,
+        objective.prepare,
+        seed=stage.seed,
+        width=context,
+        tokens=tokens,
+        steps=steps,
+        budget=ROWS_PER_BATCH * context,
+    )
+    return objective, source, HeldOutTargets(objective, train, heldout, tokenizer, context)
+
+
+def _metrics(stage: Stage, model: Model, heldout: HeldOut, tokens: int) -> dict[str, Any]:
     lines = read_metrics(stage.folder / "metrics.jsonl")
     speeds = sorted(line["tokens_per_second"] for line in lines)
     return {
+        "objective": stage.recipe.pretrain.objective,
         "parameters": model.parameter_count(),
         "tokens": tokens,
         "tokens_per_second": speeds[len(speeds) // 2],
-        "bits_per_byte": measured.pop("all"),
-        "bits_per_byte_by_source": measured,
+        **heldout.whole(model),
         "samples": [line["sample"] for line in lines if "sample" in line],
     }
 
 
-def heldout_texts(shards: Shards, tokenizer: Tokenizer, context: int) -> list[Text]:
-    """Held-out documents as rows; cut at the context, with the bytes that are left."""
-    texts = []
-    for index in range(len(shards)):
-        ids = shards.document(index).tolist()
-        size = shards.bytes_of(index)
-        if len(ids) > context + 1:
-            ids = ids[: context + 1]
-            size = len(tokenizer.decode_bytes(ids[1:]))
-        texts.append(Text(CausalLM().prepare(ids), size, shards.source_of(index)))
-    return texts
-
-
 class OnTheWay:
-    """Held-out bits per byte and a sample, every so many steps: the hook of the engine."""
+    """Held-out loss, and of models that write a sample, every so many steps: the hook of the engine."""
 
     def __init__(
-        self, learner: Learner, tokenizer: Tokenizer, texts: list[Text], settings: PretrainSettings, steps: int
+        self, learner: Learner, tokenizer: Tokenizer, heldout: HeldOut, settings: PretrainSettings, steps: int
     ) -> None:
-        self.learner, self.tokenizer, self.texts, self.steps = learner, tokenizer, texts, steps
+        self.learner, self.tokenizer, self.heldout, self.steps = learner, tokenizer, heldout, steps
         self.settings = settings
-        self.tokens_per_step = max(1, settings.batch_tokens // settings.model.context) * settings.model.context
 
     def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
-        line: dict[str, Any] = {"tokens": step * self.tokens_per_step}
+        line: dict[str, Any] = {"tokens": step * tokens_per_step(self.settings)}
         if step % self.settings.evaluate_every == 0 or step == self.steps:
             sampling = Sampling(40, temperature=0.7, stop_tokens=(self.tokenizer.end_of_text,))
-            with self.learner.as_released():
-                line["bits_per_byte"] = bits_per_byte(self.learner.module, self.texts)["all"]
-                (answer,) = generate(self.learner.module, [[self.tokenizer.end_of_text]], sampling, seeds=[step])
-            line["sample"] = self.tokenizer.decode(answer.tokens)
+            with self.learner.as_released(), measuring(self.learner.module) as model:
+                line |= self.heldout.quick(model)
+                if model.config.form == "decoder":
+                    (answer,) = generate(model, [[self.tokenizer.end_of_text]], sampling, seeds=[step])
+                    line["sample"] = self.tokenizer.decode(answer.tokens)
         return line
+
+
+@contextmanager
+def measuring(model: Model) -> Iterator[Model]:
+    """The model without dropout; afterwards it is trained on."""
+    model.eval()
+    try:
+        yield model
+    finally:
+        model.train()

@@ -13,6 +13,7 @@ from headwater.corpus.documents import Document, names_of_sources
 from headwater.corpus.shards import TokenisedDocument, write_shards
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
 from headwater.errors import UserError
+from headwater.objectives.registry import PRETRAINING
 from headwater.progress import track
 from headwater.recipe import Recipe
 from headwater.runs import Stage
@@ -24,7 +25,8 @@ def run(stage: Stage) -> dict[str, Any]:
     """Writes tokenizer.json, tokenizer_config.json, tokens/train/ and tokens/heldout/."""
     corpus = stage.parent("corpus")
     texts = (document.text for document in read_corpus(corpus) if document.split == "train")
-    tokenizer = train_tokenizer(track(texts, "learn the tokenizer"), stage.recipe.tokenizer.vocabulary)
+    sentinels = PRETRAINING[stage.recipe.pretrain.objective].sentinels
+    tokenizer = train_tokenizer(track(texts, "learn the tokenizer"), stage.recipe.tokenizer.vocabulary, sentinels)
     tokenizer.save(stage.folder, stage.recipe.pretrain.model.context)
     sizes = Sizes()
     repeated = track(in_passes(corpus, repeats(stage.recipe)), "tokenise for training")

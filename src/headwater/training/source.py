@@ -6,7 +6,8 @@ of the seed and the global index, never of the number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -40,31 +41,15 @@ def permutation(seed: int, epoch: int, count: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63))
 
 
-class DocumentStream:
-    """Documents of token shards, shuffled per epoch, packed into rows of `width` tokens; `steps` updates of `rows` rows."""
+class _Documents:
+    """Documents of token shards, shuffled per epoch; `steps` updates."""
 
-    def __init__(self, shards: Shards, *, seed: int, width: int, rows: int, steps: int, rows_per_batch: int) -> None:
-        self.shards, self.seed, self.rows, self.steps = shards, seed, rows, steps
-        self.rows_per_batch = rows_per_batch
-        self.packer = Packer(width)
+    def __init__(self, shards: Shards, seed: int, steps: int) -> None:
+        self.shards, self.seed, self.steps = shards, seed, steps
         self.step = 0
         self.cursor = 0
         """Global index of the next document; its epoch is cursor // documents."""
         self._order: tuple[int, torch.Tensor] | None = None
-
-    def take(self) -> list[Batch] | None:
-        if self.step >= self.steps:
-            return None
-        rows = []
-        for _ in range(self.rows):
-            while not self.packer.ready():
-                self.packer.add(self._next_document())
-            rows.append(self.packer.row())
-        self.step += 1
-        return [
-            stack_packed(rows[start : start + self.rows_per_batch])
-            for start in range(0, self.rows, self.rows_per_batch)
-        ]
 
     def _next_document(self) -> list[int]:
         epoch, place = divmod(self.cursor, len(self.shards))
@@ -82,12 +67,87 @@ class DocumentStream:
     def observe(self, metrics: Mapping[str, float]) -> None:
         pass
 
+
+class DocumentStream(_Documents):
+    """Documents packed into rows of `width` tokens; an update is `rows` rows."""
+
+    def __init__(self, shards: Shards, *, seed: int, width: int, rows: int, steps: int, rows_per_batch: int) -> None:
+        super().__init__(shards, seed, steps)
+        self.rows, self.rows_per_batch = rows, rows_per_batch
+        self.packer = Packer(width)
+
+    def take(self) -> list[Batch] | None:
+        if self.step >= self.steps:
+            return None
+        rows = []
+        for _ in range(self.rows):
+            while not self.packer.ready():
+                self.packer.add(self._next_document())
+            rows.append(self.packer.row())
+        self.step += 1
+        return [
+            stack_packed(rows[start : start + self.rows_per_batch])
+            for start in range(0, self.rows, self.rows_per_batch)
+        ]
+
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step, "cursor": self.cursor, "packer": self.packer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.cursor = state["step"], state["cursor"]
         self.packer.load_state_dict(state["packer"])
+
+
+class DocumentRows(_Documents):
+    """Each document a row, or several where it is longer than `width`; `prepare` makes them, and what is random in it
+    follows from the global index of the row. An update has at least `tokens` tokens of text.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        prepare: Callable[[Sequence[int], int], Row],
+        *,
+        seed: int,
+        width: int,
+        tokens: int,
+        steps: int,
+        budget: int,
+    ) -> None:
+        super().__init__(shards, seed, steps)
+        self.prepare, self.width, self.tokens, self.budget = prepare, width, tokens, budget
+        self.waiting: list[list[int]] = []
+        """Parts of the last document, for the next update."""
+        self.index = 0
+        """Of the next row."""
+
+    def take(self) -> list[Batch] | None:
+        if self.step >= self.steps:
+            return None
+        rows, tokens = list[Row](), 0
+        while tokens < self.tokens:
+            if not self.waiting:
+                self.waiting = parts(self._next_document(), self.width)
+            part = self.waiting.pop(0)
+            rows.append(self.prepare(part, self.index))
+            self.index += 1
+            tokens += len(part)
+        self.step += 1
+        return split_by_tokens(rows, self.budget)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "cursor": self.cursor, "waiting": list(self.waiting), "index": self.index}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.cursor = state["step"], state["cursor"]
+        self.waiting, self.index = list(state["waiting"]), state["index"]
+
+
+def parts(document: Sequence[int], width: int) -> list[list[int]]:
+    """A document cut into as few parts of at most `width` tokens as it takes, of like length."""
+    count = -(-len(document) // width)
+    ends = [len(document) * number // count for number in range(count + 1)]
+    return [list(document[begin:end]) for begin, end in pairwise(ends)]
 
 
 class Examples:
