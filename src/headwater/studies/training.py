@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.models.model import Model
+from headwater.training.averaging import Average
 from headwater.training.batch import Batch
 from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
@@ -55,12 +56,14 @@ def train(
     folder: Path,
     optimiser: OptimiserSettings,
     schedule: ScheduleSettings,
+    precision: str = "fp32",
+    average: Average | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains `model` in place, fp32 → the lines of its metrics, one per step.
+    """Trains `model` in place → the lines of its metrics, one per step. With an `average` its weights are those in the end.
 
     After Ctrl-C the same call goes on from the checkpoint in `folder`.
     """
-    learner = Learner(model, optimiser, schedule)
+    learner = Learner(model, optimiser, schedule, precision, average)
     engine = Engine({"model": learner}, Generated(make, steps), objective, folder=folder, label=folder.name)
     engine.resume()
     engine.fit()
