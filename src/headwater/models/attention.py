@@ -29,7 +29,7 @@ class AttentionView:
     cosine, sine: [batch or 1, 1, time, head_dim], rotary angles of the tokens' positions; None: no rotary positions.
     mask: [batch or 1, heads or 1, time, keys], added to the scores: −∞ where a key may not be seen, otherwise 0 or a bias
     of the distance. None: every token sees the others, those before it where `causal`.
-    window: a sliding window that `mask` does not hold; `documents` [batch, time] then are those that it must respect.
+    window: a sliding window, in whose blocks attention is computed; `mask` then is that of `local_mask`.
     cache: where decoding keeps keys and values, or None.
     """
 
@@ -38,7 +38,6 @@ class AttentionView:
     mask: Tensor | None = None
     causal: bool = True
     window: int | None = None
-    documents: Tensor | None = None
     cache: KeyValueCache | None = None
 
 
@@ -176,23 +175,34 @@ def attend_locally(
     queries [batch, heads, time, head_dim] → the same.
     """
     assert view.window is not None
+    assert view.mask is not None
     batch, _, time, _ = queries.shape
     width = view.window
     blocks = -(-time // width)
     ahead = 0 if view.causal else 1
     queries = _in_blocks(queries, width, blocks)
     keys, values = (_with_neighbours(_in_blocks(states, width, blocks), ahead) for states in (keys, values))
-    places = torch.arange(width)[:, None] + width - torch.arange(keys.shape[3])  # query − key
+    mask = view.mask.expand(batch, -1, -1, -1, -1).flatten(0, 1)
+    queries, keys, values = (part.transpose(1, 2).flatten(0, 1) for part in (queries, keys, values))
+    mixed = attend(queries, keys, values, mask, grouped, False, scale, dropout)
+    return mixed.view(batch, blocks, *mixed.shape[1:]).transpose(1, 2).flatten(2, 3)[:, :, :time]
+
+
+def local_mask(time: int, width: int, causal: bool, documents: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """What each block of `width` queries sees of its own keys and its neighbours', added to the scores.
+
+    documents: [batch, time] or None → [batch or 1, blocks, 1, width, 2 or 3 · width].
+    """
+    blocks = -(-time // width)
+    ahead = 0 if causal else 1
+    places = torch.arange(width)[:, None] + width - torch.arange((2 + ahead) * width)  # query − key
     near = (places > -width) & (places < width) if ahead else (places >= 0) & (places < width)
-    documents = view.documents if view.documents is not None else torch.ones(1, time, dtype=torch.long)
+    documents = documents if documents is not None else torch.ones(1, time, dtype=torch.long)
     inside = _in_blocks(documents[:, None, :, None] + 1, width, blocks)  # 0 is beyond the ends of the row
     around = _with_neighbours(inside, ahead)
     seen = near & (inside == around.transpose(-2, -1)) & (around.transpose(-2, -1) > 0)
     seen |= (inside == 0) & near  # padding of the last block, which nothing reads, must see something
-    mask = additive(seen, queries.dtype).expand(batch, -1, -1, -1, -1).transpose(1, 2).flatten(0, 1)
-    queries, keys, values = (part.transpose(1, 2).flatten(0, 1) for part in (queries, keys, values))
-    mixed = attend(queries, keys, values, mask, grouped, False, scale, dropout)
-    return mixed.view(batch, blocks, *mixed.shape[1:]).transpose(1, 2).flatten(2, 3)[:, :, :time]
+    return additive(seen, dtype).transpose(1, 2)
 
 
 def _in_blocks(states: Tensor, width: int, blocks: int) -> Tensor:

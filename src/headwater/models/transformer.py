@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from headwater.models.attention import AttentionView, additive, by_products
+from headwater.models.attention import AttentionView, additive, by_products, local_mask
 from headwater.models.backbone import Backbone
 from headwater.models.block import Block, CrossBlock
 from headwater.models.cache import KeyValueCache
@@ -69,7 +69,8 @@ class Stack(Backbone):
             view.cosine, view.sine = rotary_angles(positions, config, dtype)
         biased = config.positions in ("alibi", "relative")
         if config.window is not None and cache is None and prefix is None and not biased and time > config.window:
-            view.window, view.documents = config.window, documents
+            # Made once here, not in every block, each of which would keep its own until the backward pass.
+            view.window, view.mask = config.window, local_mask(time, config.window, self.causal, documents, dtype)
             return view, positions
         seen = self._seen(index, time if cache is None else cache.span, documents, prefix)
         if seen is None and self.causal and by_products(dtype, time):
