@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from headwater.studies.study import Study, StudySettings
 
 STUDIES = {
+    "averaging": "What averaged weights and ensembles buy.",
     "start": "Bad starts, and what cures them: initialisation, warm-up, the place of the norm.",
     "rivals": "Recurrent and convolutional models beside the Transformer: memory, gradients, text, speed.",
 }
