@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from headwater import catalogue
+from headwater import catalogue, cli
 from headwater.errors import Interrupted, UserError
 from headwater.studies import conduct as module
 from headwater.studies.findings import Claim, Findings, Plot, Table
@@ -141,3 +141,20 @@ def test_runs_lists_studies_and_does_not_take_them_for_runs(recipe, tmp_path):
     assert "squares  study, 3 trials, finished" in catalogue.table(tmp_path / "runs")
     with pytest.raises(UserError, match="no run"):
         catalogue.find_run("squares", tmp_path / "runs")
+
+
+def test_the_command_ends_with_0_2_or_130(calls, recipe, tmp_path, capsys):
+    def ends(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.build()(["study", str(recipe), *arguments, "--runs", str(tmp_path / "runs")])
+        return ended.value.code, capsys.readouterr()
+
+    calls.append("stop")
+    code, said = ends("--run", "2024")
+    assert (code, said.err.splitlines()[-1]) == (130, cli.STOPPED)
+    code, said = ends("--run", "2024")
+    assert code == 0
+    assert said.out.splitlines()[-1] == f"Report: {tmp_path / 'runs' / '2024' / 'report.html'}"
+    code, said = ends("--run", "2024", "seed=x")
+    assert code == 2
+    assert "The command line: `seed` is 'x'" in said.err

@@ -44,13 +44,13 @@ def run(study: Study[Settings]) -> Findings:
 
 
 def build(name: str, layers: int, parameters: int, words: int, context: int, positions: Positions = "rotary") -> Model:
-    """The model of this name whose width, a multiple of 16, brings it nearest to so many parameters."""
+    """The model of this name whose width, a multiple of 8, brings it nearest to so many parameters."""
 
     def count(width: int) -> int:
         with torch.device("meta"):
             return Model(_config(name, width, layers, words, context, positions)).parameter_count()
 
-    widths = range(16, 2049, 16)
+    widths = range(16, 2049, 8)
     above = bisect_left(widths, parameters, key=count)
     width = min(widths[max(0, above - 1) : above + 1], key=lambda width: abs(count(width) - parameters))
     return Model(_config(name, width, layers, words, context, positions))

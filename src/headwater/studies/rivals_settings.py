@@ -39,7 +39,7 @@ class TextSettings(Section):
     layers: Count = 3
     context: Count = 256
     steps: Count = Field(300, description="At equal tokens.")
-    seconds: Positive = Field(15.0, description="At equal time: this many seconds at the speed measured before.")
+    seconds: Positive = Field(20.0, description="At equal time: this many seconds at the speed measured before.")
     rows: Count = 8
     heldout: Count = Field(96, description="Held-out windows of `context` bytes that are measured.")
 
