@@ -164,7 +164,7 @@ class ScalarHead(nn.Module):
 class ClassHead(nn.Module):
     """One of `classes` for a whole row, read where the row's meaning is gathered.
 
-    An encoder with a pooler (BERT) or of images (ViT) reads its first token, any other encoder the mean over its real
+    An encoder with a pooler (BERT) or of images (ViT) reads its first real token, any other encoder the mean over its real
     tokens (a convolutional classifier: the maximum; Kim, 2014), a decoder its last real token.
     """
 
@@ -185,7 +185,7 @@ class ClassHead(nn.Module):
 
     def _gathered(self, hidden: Tensor, documents: Tensor | None) -> Tensor:
         if self.first:
-            return hidden[:, 0]
+            return first_of(hidden, documents)
         real = torch.ones(hidden.shape[:2], dtype=torch.bool) if documents is None else documents > 0
         if self.last:
             places = torch.where(real, torch.arange(hidden.shape[1]), 0).amax(dim=1)
@@ -194,6 +194,13 @@ class ClassHead(nn.Module):
             return hidden.masked_fill(~real[..., None], torch.finfo(hidden.dtype).min).amax(dim=1)
         weights = real.to(hidden.dtype)[..., None]
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def first_of(hidden: Tensor, documents: Tensor | None) -> Tensor:
+    """The state of each row's first real token: hidden [batch, time, d_model] → [batch, d_model]."""
+    if documents is None:
+        return hidden[:, 0]
+    return hidden[torch.arange(len(hidden)), (documents > 0).int().argmax(dim=1)]
 
 
 class HiddenHead(nn.Module):
@@ -207,11 +214,11 @@ class HiddenHead(nn.Module):
         """[batch, time, d_model] → the same."""
         return hidden
 
-    def pooled(self, hidden: Tensor) -> Tensor:
-        """[batch, time, d_model] → [batch, d_model]."""
+    def pooled(self, hidden: Tensor, documents: Tensor | None = None) -> Tensor:
+        """hidden [batch, time, d_model], documents [batch, time] (0 is padding) → [batch, d_model]."""
         if self.pooler is None:
             raise TypeError("this model has no pooler")
-        return self.pooler(hidden[:, 0]).tanh()  # type: ignore[no-any-return]
+        return self.pooler(first_of(hidden, documents)).tanh()  # type: ignore[no-any-return]
 
 
 class SpanHead(nn.Module):

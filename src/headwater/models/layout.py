@@ -113,8 +113,9 @@ def _check(config: Config, kind: Kind, classes: int, family: Family, found: dict
     takes memory. Weights that follow from others are dropped from `found`.
     """
     path, place = str(folder / WEIGHTS), str(folder / "config.json")
-    if config.layers > len(found):  # so many blocks would be built, one by one
-        raise UserError(f"{place} asks for {config.layers} layers, but {path} has only {len(found)} weights.")
+    layers = config.layers + getattr(config, "decoder_layers", 0)
+    if layers > len(found):  # so many blocks would be built, one by one
+        raise UserError(f"{place} asks for {layers} layers, but {path} has only {len(found)} weights.")
     try:
         with torch.device("meta"):
             wanted = family.export(_parameters(Model(config, kind, classes)), config, kind)

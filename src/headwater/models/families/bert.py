@@ -83,7 +83,7 @@ class Bert(Family):
             "hidden_dropout_prob": config.dropout,
             "attention_probs_dropout_prob": config.dropout,
             "tie_word_embeddings": config.tied_embeddings,
-            "add_pooling_layer": config.pooler,  # ours: only the weights tell it elsewhere
+            "headwater_pooler": config.pooler,  # others tell it by the weights alone
             "is_decoder": False,
         }
 
@@ -113,7 +113,7 @@ class Bert(Family):
             qk_norm=False,
             dropout=number(config, "hidden_dropout_prob", place, 0.1),
             tied_embeddings=flag(config, "tie_word_embeddings", place, True),
-            pooler=flag(config, "add_pooling_layer", place, True),
+            pooler=flag(config, "headwater_pooler", place, True),
         )
 
     def holds(self, config: Config, kind: Kind) -> bool:

@@ -47,6 +47,7 @@ class LlamaLike(Family):
         "feedforward.up": "mlp.up_proj",
         "feedforward.down": "mlp.down_proj",
     }
+    passed_over: ClassVar[tuple[str, ...]] = (".rotary_emb.inv_freq",)
     repeated: ClassVar[Mapping[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, name: str, prefix: str, qk_norm: bool = False, query_bias: bool = False) -> None:
@@ -137,6 +138,11 @@ def read_rope(config: Mapping[str, Any], place: str) -> tuple[float, RopeScaling
     if not isinstance(rope, dict):
         raise UserError(f"{place}: rope_parameters is {rope!r}, but must be a mapping.")
     base = number({"rope_theta": config.get("rope_theta") or rope.get("rope_theta") or 10_000.0}, "rope_theta", place)
+    refuse_others(
+        rope,
+        {"partial_rotary_factor": (1.0, None), "mscale": (0, None), "mscale_all_dim": (0, None), "truncate": (True,)},
+        place,
+    )
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return base, None
@@ -144,11 +150,6 @@ def read_rope(config: Mapping[str, Any], place: str) -> tuple[float, RopeScaling
         raise UserError(
             f"{place} scales its rotary positions by {kind!r}: only default, linear, yarn and llama3 are known."
         )
-    refuse_others(
-        rope,
-        {"partial_rotary_factor": (1.0, None), "mscale": (0, None), "mscale_all_dim": (0, None), "truncate": (True,)},
-        place,
-    )
     context = whole_number(config, "max_position_embeddings", place)
     factor = number(rope, "factor", place)
     if not 0 < factor < 1e6:

@@ -88,7 +88,7 @@ class Marian(Family):
                 "activation_dropout": 0.0,
                 "decoder_start_token_id": config.decoder_start,
                 "forced_eos_token_id": None,
-                "tie_word_embeddings": config.tied_embeddings,
+                "tie_word_embeddings": True,
             }
         )
 
@@ -100,6 +100,7 @@ class Marian(Family):
             "add_final_layer_norm": (False,),
             "static_position_embeddings": (True,),
             "is_encoder_decoder": (True,),
+            "tie_word_embeddings": (True,),
         }
         refuse_others(config, only, place)
         sizes = whole_numbers(config, _SIZES, place)
@@ -122,7 +123,6 @@ class Marian(Family):
             feedforward_bias=True,
             qk_norm=False,
             dropout=number(config, "dropout", place, 0.1),
-            tied_embeddings=flag(config, "tie_word_embeddings", place, True),
             head_bias=True,
             decoder_start=whole_number(config, "decoder_start_token_id", place, least=0),
         )

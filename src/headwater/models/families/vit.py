@@ -74,7 +74,7 @@ class ViT(Family):
             "attention_probs_dropout_prob": config.dropout,
             "pooler_output_size": config.d_model,
             "pooler_act": "tanh",
-            "add_pooling_layer": config.pooler,  # ours: only the weights tell it elsewhere
+            "headwater_pooler": config.pooler,  # others tell it by the weights alone
         }
 
     def read(self, config: Mapping[str, Any], place: str) -> TransformerConfig:
@@ -105,7 +105,7 @@ class ViT(Family):
             qk_norm=False,
             dropout=number(config, "hidden_dropout_prob", place, 0.0),
             patches=patches,
-            pooler=flag(config, "add_pooling_layer", place, False),
+            pooler=flag(config, "headwater_pooler", place, False),
         )
 
     def holds(self, config: Config, kind: Kind) -> bool:
