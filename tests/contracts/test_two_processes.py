@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from two_processes import train
+from two_processes import WHAT, train
 
 HERE = Path(__file__).parent
 
@@ -35,7 +35,7 @@ def both(tmp_path_factory):
     return [json.loads(Path(f"{result}.{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("what", ["causal", "ppo"])
+@pytest.mark.parametrize("what", WHAT)
 def test_two_processes_end_with_the_weights_of_one(both, what):
     one, other = (found[what] for found in both)
     alone = train(what)

@@ -17,7 +17,10 @@ from headwater.recipe import PpoSettings
 from headwater.rlhf.rollouts import Rollouts
 from headwater.training.batch import split_by_tokens
 from headwater.training.engine import Engine
+from objectives import CASES
 from tiny import GivenUpdates, learner, tiny_model
+
+WHAT = ("causal", "ppo", "masked", "denoising", "classification")
 
 
 def causal() -> tuple[Engine, list[str]]:
@@ -29,6 +32,15 @@ def causal() -> tuple[Engine, list[str]]:
         rows = [CausalLM().prepare(torch.randint(0, 60, (n,), generator=generator).tolist()) for n in lengths]
         updates.append(split_by_tokens(rows, 40))
     return Engine({"model": learner(tiny_model())}, GivenUpdates(updates), CausalLM()), ["loss"]
+
+
+def of_case(name: str) -> tuple[Engine, list[str]]:
+    """A registered objective on a batch in three parts."""
+    case = CASES[name]
+    objective = case.objective()
+    updates = [case.updates(case.groups(objective), 3)] * 3
+    learners = {key: learner(module) for key, module in case.modules().items()}
+    return Engine(learners, GivenUpdates(updates), objective), [case.measure]
 
 
 def ppo() -> tuple[Engine, list[str]]:
@@ -48,8 +60,8 @@ def ppo() -> tuple[Engine, list[str]]:
 
 def train(what: str) -> dict[str, Any]:
     """The weights and metrics that a training ends with."""
-    engine, names = {"causal": causal, "ppo": ppo}[what]()
-    if what == "causal":  # SGD steps in proportion to gradients: a wrong scale cannot hide as it would behind Adam
+    engine, names = {"causal": causal, "ppo": ppo}[what]() if what in ("causal", "ppo") else of_case(what)
+    if what != "ppo":  # SGD steps in proportion to gradients: a wrong scale cannot hide as it would behind Adam
         for one in engine.learners.values():
             sgd = torch.optim.SGD(one.masters.values(), lr=0.1)
             sgd.param_groups[0]["peak"] = 0.1
@@ -65,7 +77,7 @@ def train(what: str) -> dict[str, Any]:
 def main(rank: int, size: int, result: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{result}.meeting", rank=rank, world_size=size)
-    found = {what: train(what) for what in ("causal", "ppo")}
+    found = {what: train(what) for what in WHAT}
     Path(f"{result}.{rank}.json").write_text(json.dumps(found))
     distributed.barrier()
     distributed.destroy_process_group()

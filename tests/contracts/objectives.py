@@ -1,0 +1,128 @@
+"""Each registered objective with a small model that fits it and rows to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from headwater.models.model import Model
+from headwater.objectives.registry import objective_class
+from headwater.objectives.supervised import Span
+from headwater.recipe import PpoSettings
+from headwater.training.batch import Batch, Row, collate
+from tiny import tiny_config, tiny_model
+
+Groups = list[list[Row]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An objective, its modules, and groups of rows; a group is what must stay in one batch."""
+
+    objective: Callable[[], Any]
+    modules: Callable[[], dict[str, Model]]
+    groups: Callable[[Any], Groups]
+    measure: str = "loss"
+    """The term that falls when the rows are learnt."""
+    floor: float = 0.1
+    """Share of the first loss that is below what any model without the data could reach."""
+    rate: float = 5e-3
+
+    def updates(self, groups: Sequence[Sequence[Row]], parts: int = 1) -> list[Batch]:
+        """The groups as so many micro-batches."""
+        return [
+            collate([row for group in groups[start::parts] for row in group])
+            for start in range(min(parts, len(groups)))
+        ]
+
+
+def texts(count: int = 8, least: int = 4, most: int = 20, seed: int = 0) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(least, most, (count,), generator=generator).tolist()
+    return [torch.randint(5, 50, (length,), generator=generator).tolist() for length in lengths]
+
+
+def of_texts(objective: Any) -> Groups:
+    """Rows of single texts, by index where the objective draws at random."""
+    try:
+        return [[objective.prepare(text, index)] for index, text in enumerate(texts())]
+    except TypeError:
+        return [[objective.prepare(text)] for text in texts()]
+
+
+def dialogues(objective: Any) -> Groups:
+    return [
+        [objective.prepare_dialogue([Span(tuple(text[:2]), False), Span(tuple(text[2:]), True)])] for text in texts()
+    ]
+
+
+def pairs(objective: Any) -> Groups:
+    return [[objective.pair(text, text[::-1])] for text in texts()]
+
+
+def labelled(objective: Any) -> Groups:
+    return [[objective.prepare(text, index % 3)] for index, text in enumerate(texts())]
+
+
+def answers(objective: Any) -> Groups:
+    return [[objective.prepare(text, index % len(text), len(text) - 1)] for index, text in enumerate(texts(least=8))]
+
+
+def rankings(objective: Any) -> Groups:
+    every = texts(9)
+    return [objective.prepare(every[start : start + 3], [0, 1, 2], start) for start in (0, 3, 6)]
+
+
+def episodes(_: Any) -> Groups:
+    rows = []
+    for text in texts(least=6):
+        ids = torch.tensor(text)
+        generator = torch.Generator().manual_seed(len(text))
+        draw = lambda size=len(text) - 1, source=generator: torch.randn(size, generator=source)  # noqa: E731
+        values = {"mask": (torch.arange(len(text) - 1) >= 2).float(), "targets": ids[1:].clone()}
+        values |= {"old_log_probabilities": draw() / 10 - 4, "advantages": draw(), "old_values": draw() / 10}
+        rows.append([Row(ids[:-1], values | {"returns": draw() / 5}, {"critic_only": 0})])
+    return rows
+
+
+def words(ids: Sequence[int]) -> list[range]:
+    """Every two tokens are a word."""
+    return [range(start, min(start + 2, len(ids))) for start in range(0, len(ids), 2)]
+
+
+def one(
+    kind: str = "language-model", name: str = "model", classes: int = 2, **changes: Any
+) -> Callable[[], dict[str, Model]]:
+    def modules() -> dict[str, Model]:
+        return {name: Model(tiny_config(**changes), kind, classes).initialise(1)}  # type: ignore[arg-type]
+
+    return modules
+
+
+PAIR = {"form": "encoder-decoder", "decoder_layers": 2}
+
+
+def made(name: str, *given: Any, **named: Any) -> Callable[[], Any]:
+    return lambda: objective_class(name)(*given, **named)
+
+
+CASES = {
+    "causal": Case(made("causal"), one(), of_texts),
+    "prefix": Case(made("prefix", 3), one(), of_texts),
+    "supervised": Case(made("supervised"), one(), dialogues),
+    "masked": Case(made("masked", 4, 60, words, 3, (0, 1, 2, 3)), one("masked", form="encoder"), of_texts),
+    "denoising": Case(made("denoising", list(range(50, 60)), 3, start=0), one(**PAIR), of_texts),
+    "sequence": Case(made("sequence", 0), one(**PAIR), pairs),
+    "classification": Case(made("classification"), one("class", classes=3, form="encoder"), labelled),
+    "span": Case(made("span"), one("span", form="encoder"), answers),
+    "preference": Case(made("preference"), one("reward", name="reward"), rankings),
+    "policy": Case(
+        made("policy", PpoSettings(value_clip=100.0)),
+        lambda: {"policy": tiny_model(), "critic": tiny_model("critic")},
+        episodes,
+        measure="value_loss",
+    ),
+}
