@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 STUDIES = {
     "averaging": "What averaged weights and ensembles buy.",
     "start": "Bad starts, and what cures them: initialisation, warm-up, the place of the norm.",
+    "translation": "Encoder-decoders, of 2017, modern and recurrent: copying, reversing, translating.",
     "rivals": "Recurrent and convolutional models beside the Transformer: memory, gradients, text, speed.",
+    "long": "Long sequences: a model extended from 512 to 8,192 tokens, passkeys, and memory against length.",
 }
 """Name → what the study asks; `studies/NAME.py` answers."""
 

@@ -18,6 +18,7 @@ from headwater.training.settings import OptimiserSettings, ScheduleSettings
 
 Make = Callable[[int], list[Batch]]
 """Step, from 0 → the micro-batches of its update; a function of the step alone."""
+AfterStep = Callable[[int, dict[str, float]], dict[str, Any]]
 
 
 class Generated:
@@ -58,13 +59,16 @@ def train(
     schedule: ScheduleSettings,
     precision: str = "fp32",
     average: Average | None = None,
+    after_step: AfterStep | None = None,
 ) -> list[dict[str, Any]]:
     """Trains `model` in place → the lines of its metrics, one per step. With an `average` its weights are those in the end.
 
+    after_step: called with (step, metrics); what it returns is added to the step's line.
     After Ctrl-C the same call goes on from the checkpoint in `folder`.
     """
     learner = Learner(model, optimiser, schedule, precision, average)
-    engine = Engine({"model": learner}, Generated(make, steps), objective, folder=folder, label=folder.name)
+    source = Generated(make, steps)
+    engine = Engine({"model": learner}, source, objective, folder=folder, label=folder.name, after_step=after_step)
     engine.resume()
     engine.fit()
     learner.release()

@@ -103,7 +103,7 @@ def split_by_tokens(rows: Sequence[Row], budget: int) -> list[Batch]:
 
     Losses are sums over the whole update, so the split changes nothing but speed and memory.
     """
-    ordered = sorted(rows, key=len, reverse=True)
+    ordered = sorted(rows, key=lambda row: (len(row), len(row.ids)), reverse=True)
     batches: list[Batch] = []
     together: list[Row] = []
     widths = 0, 0
