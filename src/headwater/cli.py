@@ -65,6 +65,7 @@ def build() -> typer.Typer:
     app.command("chat")(chat)
     app.command("models")(models)
     app.command("diagnose")(diagnose)
+    app.command("probe")(probe)
     app.command("import")(import_)
     app.command("export")(export)
     app.command("lineage")(lineage)
@@ -239,6 +240,22 @@ def export(
     folder = catalogue.model_folder(source, catalogue.runs_root(root))
     with _stoppable():
         print(exchange.export_model(folder, out, form, half))
+
+
+def probe(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, RUN/STAGE, or the folder of a model.")],
+    reviews: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rated sentences (.jsonl); else those of the model's run.")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Tell how well a linear probe on a model's hidden states knows praise from blame, trained and untrained."""
+    from headwater import catalogue
+
+    folder = catalogue.model_folder(model, catalogue.runs_root(root))
+    from headwater.probe import probe as measure
+
+    print(measure(folder, reviews))
 
 
 def lineage(
