@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Protocol
 
-from headwater.corpus.tokenizer import Tokenizer
 from headwater.tasks.synthetic import Example, Split, split_of
 
 DIGITS = 5
@@ -18,9 +18,16 @@ _QUESTION = "\nWhat is the pass key? The pass key is"
 _ANSWER = " {key}"
 
 
+class Encodes(Protocol):
+    """A tokenizer, as far as it is needed here."""
+
+    def encode(self, text: str) -> list[int]:
+        """Text → token ids."""
+
+
 def passkey(
     text: Sequence[int],
-    tokenizer: Tokenizer,
+    tokenizer: Encodes,
     split: Split,
     seed: int,
     index: int,
