@@ -39,13 +39,13 @@ def examples(count, seed, told=True):
     """Texts whose label is whether they hold the token 7; or, where it is not told, a coin's."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(2, size=count)
-    texts = [[*generator.integers(10, 60, size=2).tolist(), 7 if label and told else 8] for label in labels]
+    texts = [[*generator.integers(10, 30, size=2).tolist(), 7 if label and told else 8] for label in labels]
     return Examples(texts, labels)
 
 
 def test_what_stands_in_the_states_is_found_and_nothing_else():
     model = model_of("encoder")
-    assert probe_accuracy(model, examples(300, 0), examples(200, 1)) > 0.95
+    assert probe_accuracy(model, examples(600, 0), examples(200, 1)) > 0.9
     assert 0.35 < probe_accuracy(model, examples(300, 0, told=False), examples(200, 1, told=False)) < 0.65
 
 
