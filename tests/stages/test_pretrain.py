@@ -1,100 +1,101 @@
-"""Pretraining: what is released, and how it ends."""
+"""The pretrain stage with every objective: what it writes, what it measures, and that it goes on where it was stopped."""
 
 from __future__ import annotations
 
-import pytest
+import json
+import math
 
-from headwater.corpus.build import Ledger, write_corpus
-from headwater.corpus.documents import Document
-from headwater.errors import UserError
+import pytest
+import torch
+
+from headwater.corpus.shards import TokenisedDocument, write_shards
+from headwater.errors import Interrupted
 from headwater.models.layout import load_model
+from headwater.objectives.registry import PRETRAINING
 from headwater.recipe import validate
 from headwater.runs import Stage
 from headwater.stages import pretrain
-from headwater.stages import tokenizer as stage_tokenizer
-from headwater.training.log import read_metrics
+from headwater.training.engine import Engine
+from words import CHINESE, ENGLISH, small_tokenizer
 
-SENTENCE = "The old museum of the old town stands by the old river, and the river is wide. "
+ARCHITECTURE = {"causal": "qwen3", "prefix": "gpt2", "masked": "bert", "denoising": "t5"}
 
 
 @pytest.fixture(scope="module")
-def tokenised(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenised")
-    documents = [
-        Document(f"d{index}", SENTENCE * 3 + str(index), "wikipedia-leads", "web", "MIT", "en", split)
-        for index, split in enumerate(["train"] * 8 + ["heldout"] * 2)
-    ]
-    ledger = Ledger()
-    ledger.read["x"] = ledger.kept["x"] = len(documents)
-    corpus = folder / "corpus"
-    corpus.mkdir()
-    write_corpus(iter(documents), corpus, ledger)
-    out = folder / "tokenizer"
-    out.mkdir()
-    stage_tokenizer.run(Stage(name="tokenizer", recipe=recipe(), folder=out, parents={"corpus": corpus}))
-    return out
+def tokens(tmp_path_factory):
+    """A finished tokenizer stage."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer = small_tokenizer()
+    tokenizer.save(folder, 32)
+    for split, times in (("train", 6), ("heldout", 1)):
+        documents = [
+            TokenisedDocument([1, *tokenizer.encode(text), 1], len(text.encode()), "x")
+            for text in [ENGLISH, CHINESE, ENGLISH[:50]] * times
+        ]
+        write_shards(folder / "tokens" / split, documents, tokenizer.vocabulary)
+    return folder
 
 
-def recipe(**pretraining):
-    """12 steps of 64 tokens, measured every second step."""
-    section = {
-        "model": {"layers": 1, "d_model": 32, "heads": 2, "context": 32},
-        "tokens": 768,
-        "batch_tokens": 64,
-        "evaluate_every": 2,
+def stage_of(objective, folder, tokens, **changes):
+    model = {"architecture": ARCHITECTURE[objective], "layers": 1, "d_model": 32, "heads": 2, "context": 32}
+    settings = {"objective": objective, "model": model | changes, "tokens": 12_800, "batch_tokens": 256}
+    settings |= {
+        "optimiser": {"learning_rate": 1e-2},
         "precision": "fp32",
-        "schedule": {"name": "constant", "warmup": 0.0},
+        "evaluate_every": 25,
+        "checkpoint_every": 10,
     }
-    data = {
-        "run": "x",
-        "corpus": {"sources": [{"samples": "wikipedia-leads"}]},
-        "tokenizer": {"vocabulary": 300},
-        "pretrain": section | pretraining,
-        "ppo": {"max_new_tokens": 8},
-    }
-    return validate(data, "test")
-
-
-def pretrained(tokenised, folder, **pretraining):
-    """(metrics of the stage, the measured lines of metrics.jsonl)"""
-    folder.mkdir(exist_ok=True)
-    metrics = pretrain.run(
-        Stage(name="pretrain", recipe=recipe(**pretraining), folder=folder, parents={"tokenizer": tokenised})
+    recipe = validate(
+        {
+            "run": "r",
+            "threads": 1,
+            "corpus": {"sources": [{"samples": "reviews"}]},
+            "tokenizer": {"vocabulary": small_tokenizer().vocabulary},
+            "pretrain": settings,
+            "ppo": {"max_new_tokens": 8},
+        },
+        "test",
     )
-    lines = [line for line in read_metrics(folder / "metrics.jsonl") if "bits_per_byte" in line]
-    return metrics, lines
+    folder.mkdir()
+    return Stage("pretrain", recipe, folder, {"tokenizer": tokens})
 
 
-def test_without_more_settings_the_last_step_s_weights_are_released(tokenised, tmp_path):
-    metrics, lines = pretrained(tokenised, tmp_path / "run")
-    assert metrics["tokens"] == 768
-    assert lines[-1]["step"] == 12
-    assert metrics["bits_per_byte"] == pytest.approx(lines[-1]["bits_per_byte"], rel=1e-5)
-    assert lines[-1]["bits_per_byte"] < 0.95 * lines[0]["bits_per_byte"]
-    assert "best_step" not in metrics
-    assert load_model(tmp_path / "run" / "model")
+@pytest.mark.parametrize("objective", PRETRAINING)
+def test_every_objective_makes_a_model_that_beats_frequencies_on_what_it_has_seen(objective, tokens, tmp_path):
+    stage = stage_of(objective, tmp_path / "work", tokens, dropout=0.05)
+    metrics = pretrain.run(stage)
+    assert metrics["objective"] == objective
+    assert metrics["tokens"] == 12_800
+    assert 3 < metrics["unigram_loss"] < math.log(small_tokenizer().vocabulary)
+    assert metrics["heldout_loss"] < metrics["unigram_loss"] - 0.3
+    model, _ = load_model(stage.folder / "model")
+    assert (model.kind, model.config.form) == (PRETRAINING[objective].kind, PRETRAINING[objective].form)
+    lines = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 50
+    measured = [line for line in lines if "heldout_loss" in line or "bits_per_byte" in line]
+    assert [line["step"] for line in measured] == [25, 50]
+    assert len(metrics["samples"]) == (2 if model.config.form == "decoder" else 0)
+    assert not (stage.folder / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("averaging", [{"ema": 0.7}, {"last": 3, "every": 2}], ids=str)
-def test_the_average_is_measured_on_the_way_and_released(tokenised, tmp_path, averaging):
-    plain, _ = pretrained(tokenised, tmp_path / "plain")
-    averaged, lines = pretrained(tokenised, tmp_path / "averaged", averaging=averaging)
-    assert averaged["bits_per_byte"] == pytest.approx(lines[-1]["bits_per_byte"], rel=1e-5)
-    assert averaged["bits_per_byte"] != pytest.approx(plain["bits_per_byte"], rel=1e-5)
+@pytest.mark.parametrize("objective", ["masked", "denoising"])
+def test_an_interrupted_stage_ends_as_an_undisturbed_one_with_dropout_too(objective, tokens, tmp_path, monkeypatch):
+    whole = stage_of(objective, tmp_path / "whole", tokens, dropout=0.1)
+    expected = pretrain.run(whole)
+    parts = stage_of(objective, tmp_path / "parts", tokens, dropout=0.1)
+    real = Engine.train_step
 
+    def stopped(engine, batches):
+        if engine.step == 24:
+            raise Interrupted
+        return real(engine, batches)
 
-def test_patience_ends_it_and_the_best_weights_are_released(tokenised, tmp_path):
-    """A rate that is much too high: after a first gain it gets worse."""
-    high = {"name": "sgd", "learning_rate": 30.0}
-    metrics, lines = pretrained(tokenised, tmp_path / "run", patience=2, optimiser=high)
-    best = min(lines, key=lambda line: line["bits_per_byte"])
-    assert metrics["best_step"] == best["step"] == lines[-1]["step"] - 4
-    assert metrics["tokens"] == 64 * lines[-1]["step"] < 768
-    assert metrics["bits_per_byte"] == pytest.approx(best["bits_per_byte"], rel=1e-5)
-
-
-def test_settings_that_do_not_fit_each_other_are_named(tokenised, tmp_path):
-    with pytest.raises(UserError, match="`pretrain` does not fit: `patience` keeps the best"):
-        recipe(patience=2, averaging={"last": 3})
-    with pytest.raises(UserError, match="do not fit in 12 steps"):
-        pretrained(tokenised, tmp_path / "run", averaging={"last": 3, "every": 5})
+    monkeypatch.setattr(Engine, "train_step", stopped)
+    with pytest.raises(Interrupted):
+        pretrain.run(parts)
+    monkeypatch.setattr(Engine, "train_step", real)
+    torch.rand(17)
+    found = pretrain.run(parts)
+    assert found["heldout_loss"] == expected["heldout_loss"]
+    weights = [(stage.folder / "model" / "model.safetensors").read_bytes() for stage in (whole, parts)]
+    assert weights[0] == weights[1]
