@@ -7,6 +7,8 @@ import torch
 from forms import DECODERS, ENCODERS, FORMS, PAIRS, close, embedded_by, ids_of
 from torch.nn.functional import cross_entropy, pad
 
+from headwater.models.attention import Attention
+from headwater.models.families import family_of
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from tiny import same_weights, weights_of
@@ -263,6 +265,21 @@ def test_what_was_saved_is_loaded_bit_for_bit(form, tmp_path):
         assert torch.equal(loaded(*form.inputs()), model(*form.inputs()))
 
 
+@pytest.mark.parametrize(
+    ("name", "family"),
+    {
+        "gpt2": "gpt2",
+        "llama, grouped": "llama",
+        "qwen3": "qwen3",
+        "bert": "bert",
+        "paper": "marian",
+        "t5": "t5",
+    }.items(),
+)
+def test_what_the_world_s_families_can_say_is_written_in_their_layout(name, family):
+    assert family_of(FORMS[name].config, FORMS[name].kind).name == family
+
+
 @over(FORMS)
 def test_dropout_is_active_in_training_and_absent_in_evaluation(form):
     model, inputs = form.model(dropout=0.3), form.inputs()
@@ -274,6 +291,14 @@ def test_dropout_is_active_in_training_and_absent_in_evaluation(form):
         one, other = model(*inputs), model(*inputs)
     assert not torch.allclose(one, expected, atol=1e-2)
     assert not torch.allclose(one, other, atol=1e-2)
+    places = [module for module in model.modules() if isinstance(module, torch.nn.Dropout | Attention)]
+    rates = {place: place.p if isinstance(place, torch.nn.Dropout) else place.dropout for place in places}
+    for active in (place for place in places if rates[place]):
+        for place in places:
+            setattr(place, "p" if isinstance(place, torch.nn.Dropout) else "dropout", 0.3 if place is active else 0.0)
+        with torch.no_grad():
+            assert not torch.equal(model(*inputs), expected)
+    assert {type(place) for place in places if rates[place]} == {torch.nn.Dropout, *(type(p) for p in places)}
 
 
 @over(FORMS)
