@@ -16,7 +16,7 @@ from headwater.studies.long_report import activations, claims
 from headwater.studies.long_settings import LOCAL, WHOLE, Settings
 from headwater.studies.long_text import (
     TextAndKeys,
-    key_row,
+    key_tokens,
     long_text,
     losses_at_width,
     losses_by_position,
@@ -27,7 +27,7 @@ from headwater.training.batch import Row, collate
 TINY = [
     "threads=1",
     "model={layers: 1, d_model: 16, heads: 1, key_value_heads: 1, d_feedforward: 16}",
-    "short={context: 128, steps: 2, rows: 2, shortest: 112}",
+    "short={context: 128, steps: 2, rows: 2}",
     "extension={context: 256, steps: 2}",
     "reading={rows: 2, widths: [128, 256], lengths: [128, 256], depths: [0, 1], examples: 2}",
     "step={model: {layers: 1, d_model: 16, heads: 2, key_value_heads: 1, d_feedforward: 16}, length: 64}",
@@ -70,16 +70,16 @@ def test_passkeys_have_their_share_of_the_rows(text, share, rows, expected):
 
 def test_the_known_digits_of_a_key_are_a_term_of_their_own(text):
     drawn = text.example("train", 1, 1, 200)
-    row = key_row(drawn)
+    ids, keys = key_tokens(drawn)
     key = bytes(drawn.target[1:])
-    asked = row.per_token["targets"][row.per_token["keys"].bool()]
-    assert bytes(asked.tolist()) == key * 2  # it stands three times; the first time nobody can know it
+    assert len(ids) == 200
+    assert bytes(ids[keys.bool()].tolist()) == key * 2  # it stands three times; the first time nobody can know it
     batch = text.batch(1, 0, 4, 200, 0.5, 120)
     model = decoder(200)
     terms, counts = TextAndKeys().loss({"model": model}, batch), TextAndKeys().counts(batch)
     whole = CausalLM().loss({"model": model}, batch)["loss"].sum
     assert float((terms["loss"].sum + terms["keys"].sum).detach()) == pytest.approx(float(whole.detach()), rel=1e-5)
-    assert counts["loss"] + counts["keys"] == batch.tokens
+    assert counts["loss"] + counts["keys"] == batch.tokens == 4 * 200
     assert counts["keys"] == 2 * 2 * 5
 
 

@@ -26,6 +26,7 @@ from headwater.studies.long_settings import LOCAL, WAYS, WHOLE, DecoderSettings,
 from headwater.studies.long_text import LongText, TextAndKeys, losses_at_width, losses_by_position, retrieval, speeches
 from headwater.studies.study import Measure, Study
 from headwater.studies.training import train
+from headwater.training.precision import choose_precision
 from headwater.training.settings import OptimiserSettings
 
 SHORT, EXTENDED = "short", "extended"
@@ -86,7 +87,7 @@ def _train_short(study: Study[Settings], text: LongText) -> Measure:
     def measure(folder: Path) -> dict[str, Any]:
         short = study.settings.short
         model = Model(configuration(study.settings.model, short.context)).initialise(study.seed)
-        return _train(study, text, model, SHORT, folder, short.steps, short.rows, short.shortest, short.optimiser)
+        return _train(study, text, model, SHORT, folder, short.steps, short.rows, short.optimiser)
 
     return measure
 
@@ -95,7 +96,7 @@ def _train_long(study: Study[Settings], text: LongText) -> Measure:
     def measure(folder: Path) -> dict[str, Any]:
         longer = study.settings.extension
         model = extended(load_model(_saved(study, SHORT))[0], longer.method, longer.context)
-        return _train(study, text, model, EXTENDED, folder, longer.steps, 1, longer.context, longer.optimiser)
+        return _train(study, text, model, EXTENDED, folder, longer.steps, 1, longer.optimiser)
 
     return measure
 
@@ -108,26 +109,29 @@ def _train(
     folder: Path,
     steps: int,
     rows: int,
-    shortest: int,
     optimiser: OptimiserSettings,
 ) -> dict[str, Any]:
     settings, width = study.settings, model.config.context
+    # In bf16 the backward pass of long rows is slow.
+    precision = choose_precision(settings.short.precision) if name == SHORT else "fp32"
     lines = train(
         model,
         TextAndKeys(),
-        lambda step: [text.batch(study.seed, step, rows, width, settings.passkeys, shortest)],
+        lambda step: [text.batch(study.seed, step, rows, width, settings.passkeys, settings.shortest)],
         steps,
         folder,
         optimiser,
         settings.schedule,
-        settings.short.precision if name == SHORT else "fp32",  # in bf16 the backward pass of long rows is slow
+        precision,
     )
     save_model(model, _saved(study, name), pad=None, eos=None)
     return {
         "parameters": model.parameter_count(),
+        "precision": precision,
         "steps": steps,
         "tokens": steps * rows * width,
         "losses": [(line["step"], line["loss"]) for line in lines],
+        "key_losses": [(line["step"], line["keys"]) for line in lines],
     }
 
 

@@ -24,8 +24,8 @@ class DecoderSettings(Section):
 
     layers: Count = 3
     d_model: Count = 128
-    heads: Count = 2
-    key_value_heads: Count = 2
+    heads: Count = 4
+    key_value_heads: Count = 4
     d_feedforward: Count = 384
     vocabulary: Count = 256
 
@@ -34,10 +34,9 @@ class ShortSettings(Section):
     """Training at the short context."""
 
     context: Count = 512
-    steps: Count = 700
+    steps: Count = 900
     rows: Count = 8
-    shortest: Count = Field(112, description="Rows that hide a passkey have from so many tokens to the whole context.")
-    precision: Precision = Field("bf16", description="At the short context; the long one is trained in fp32.")
+    precision: Precision = Field("auto", description="At the short context; the long one is trained in fp32.")
     optimiser: OptimiserSettings = OptimiserSettings(name="muon", learning_rate=3e-3, matrix_learning_rate=0.02)
 
 
@@ -46,7 +45,7 @@ class ExtensionSettings(Section):
 
     method: Method = "yarn"
     context: Count = 8192
-    steps: Count = Field(40, le=200)
+    steps: Count = Field(32, le=200)
     optimiser: OptimiserSettings = OptimiserSettings(name="muon", learning_rate=1e-3, matrix_learning_rate=0.006)
 
 
@@ -55,7 +54,7 @@ class ReadingSettings(Section):
 
     rows: Count = Field(6, description="Held-out rows as long as the long context.")
     widths: list[Count] = Field([512, 1024, 2048, 4096, 8192], description="Tokens that are read at once.")
-    lengths: list[Count] = Field([512, 2048, 4096, 8192], description="Lengths of the passkey's rows.")
+    lengths: list[Count] = Field([512, 2048, 8192], description="Lengths of the passkey's rows.")
     depths: list[Fraction] = Field([0.0, 0.25, 0.5, 0.75, 1.0], description="Where the passkey stands: 0 is first.")
     examples: Count = Field(4, description="Passkeys per length and depth.")
 
@@ -82,7 +81,8 @@ class Settings(StudySettings):
     """Settings of the study `long`."""
 
     model: DecoderSettings = DecoderSettings()
-    passkeys: Fraction = Field(0.5, description="Share of the training rows that hide a passkey.")
+    passkeys: Fraction = Field(0.5, description="Share of the training rows that hide passkeys.")
+    shortest: Count = Field(112, description="Least tokens between a passkey's text and its question, both included.")
     short: ShortSettings = ShortSettings()
     extension: ExtensionSettings = ExtensionSettings()
     schedule: ScheduleSettings = ScheduleSettings(name="linear", warmup=0.05)

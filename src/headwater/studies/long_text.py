@@ -55,9 +55,9 @@ class LongText:
         return passkey(text, ByteTokenizer(), split, seed, index, length, depth)
 
     def batch(self, seed: int, step: int, rows: int, width: int, passkeys: float, shortest: int) -> Batch:
-        """Text, and a share of rows of `shortest` to `width` tokens that hide a passkey: a function of seed and step.
+        """Text, and a share of rows with passkeys: a function of seed and step.
 
-        Keys come from rows with a passkey, whose text is learnt as well.
+        A row with passkeys is filled with texts of `shortest` tokens or more, one after another, each with its own key.
         """
         generator = random.Random(f"long {seed} {step}")
         chosen = []
@@ -65,22 +65,32 @@ class LongText:
             index = step * rows + row
             # Evenly spread: of single rows per step too, every second one for a share of a half.
             if int((index + 1) * passkeys) > int(index * passkeys):
-                chosen.append(key_row(self.example("train", seed, index, generator.randint(shortest, width))))
+                chosen.append(self._row_of_keys(generator, width, shortest))
             else:
                 start = generator.randrange(len(self.train) - width)
                 ids = torch.tensor(list(self.train[start : start + width + 1]))
                 chosen.append(Row(ids[:-1], {"targets": ids[1:].clone(), "keys": torch.zeros(width, dtype=torch.long)}))
         return collate(chosen)
 
+    def _row_of_keys(self, generator: random.Random, width: int, shortest: int) -> Row:
+        parts, room = [], width + 1
+        while room:
+            length = generator.randint(shortest, room) if room >= 2 * shortest else room
+            length = room if room - length < shortest else length
+            parts.append(key_tokens(self.example("train", generator.getrandbits(32), 0, length)))
+            room -= length
+        ids, keys = (torch.cat(values) for values in zip(*parts, strict=True))
+        return Row(ids[:-1], {"targets": ids[1:].clone(), "keys": keys[1:].clone()})
 
-def key_row(example: Example) -> Row:
-    """A passkey's row: `targets` are the next tokens, `keys` is 1 where they are digits of the key that were read before."""
+
+def key_tokens(example: Example) -> tuple[Tensor, Tensor]:
+    """All tokens of an example, and 1 where they are digits of the key that were read before, 0 elsewhere: [length] each."""
     ids = torch.tensor([*example.source, GO, *example.target])
     begins = (ids.unfold(0, DIGITS, 1) == ids[-DIGITS:]).all(dim=1).nonzero().flatten().tolist()
     keys = torch.zeros_like(ids)
     for begin in begins[1:]:
         keys[begin : begin + DIGITS] = 1
-    return Row(ids[:-1], {"targets": ids[1:].clone(), "keys": keys[1:].clone()})
+    return ids, keys
 
 
 class TextAndKeys(CausalLM):
