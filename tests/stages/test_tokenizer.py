@@ -84,3 +84,21 @@ def test_mistakes_are_one_sentence(tmp_path, documents):
     corpus_of(tmp_path, [d for d in documents if d.split == "train"])
     with pytest.raises(UserError, match="no held-out documents"):
         stage_tokenizer.run(Stage(name="tokenizer", recipe=recipe(), folder=tmp_path, parents={"corpus": corpus}))
+
+
+@pytest.mark.parametrize(("objective", "architecture", "count"), [
+    ("causal", "qwen3", 0), ("prefix", "qwen3", 0), ("masked", "encoder", 1), ("denoising", "t5", 64),
+])  # fmt: skip
+def test_masks_are_reserved_where_the_objective_needs_them(tmp_path, documents, objective, architecture, count):
+    given = recipe(340).model_dump()
+    given["pretrain"] |= {"objective": objective, "model": {"architecture": architecture}}
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    out.mkdir()
+    parents = {
+        "corpus": corpus_of(
+            corpus, [*documents, document("r3", "film-reviews", "train", "A golden town, an old film.")]
+        )
+    }
+    stage_tokenizer.run(Stage(name="tokenizer", recipe=Recipe.model_validate(given), folder=out, parents=parents))
+    assert len(Tokenizer.load(out).sentinels) == count
