@@ -90,7 +90,7 @@ def test_mistakes_are_one_sentence(tmp_path, documents):
     ("causal", "qwen3", 0), ("prefix", "qwen3", 0), ("masked", "encoder", 1), ("denoising", "t5", 64),
 ])  # fmt: skip
 def test_masks_are_reserved_where_the_objective_needs_them(tmp_path, documents, objective, architecture, count):
-    given = recipe(340).model_dump()
+    given = recipe(300 + count).model_dump()
     given["pretrain"] |= {"objective": objective, "model": {"architecture": architecture}}
     corpus, out = tmp_path / "corpus", tmp_path / "out"
     corpus.mkdir()
