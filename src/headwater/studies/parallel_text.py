@@ -54,8 +54,8 @@ class ParallelText:
         self.end = self.tokenizer.eos
 
     def rows(self, pairs: Sequence[Pair], objective: SequenceToSequence) -> list[Row]:
-        """Pairs as rows to learn from; those longer than the context are left out."""
-        sources = self.tokenizer.encode_batch([pair.source for pair in pairs])
+        """Pairs as rows to learn from, both sides closed; those longer than the context are left out."""
+        sources = self.sources([pair.source for pair in pairs])
         targets = self.tokenizer.encode_batch([pair.target for pair in pairs])
         rows = [
             objective.pair(source, [*target, self.end])
@@ -66,9 +66,13 @@ class ParallelText:
             raise UserError(f"No sentence pair fits into {self.context} tokens: make `text.context` larger.")
         return rows
 
+    def sources(self, sentences: Sequence[str]) -> list[list[int]]:
+        """What the encoder reads. The closing token is what rotary positions, which only tell distances, count from."""
+        return [[*tokens, self.end] for tokens in self.tokenizer.encode_batch(sentences)]
+
     def translate(self, model: Model, sentences: Sequence[str], beams: int, length_penalty: float) -> list[str]:
         """The model's translations; greedy where `beams` is 1. What is too long to be read is cut."""
-        sources = [tokens[: self.context] for tokens in self.tokenizer.encode_batch(sentences)]
+        sources = [tokens[: self.context] for tokens in self.sources(sentences)]
         limit = self.context - 1
         if beams == 1:
             sampling = Sampling(limit, temperature=0, stop_tokens=(self.end,))

@@ -45,14 +45,14 @@ class TextSettings(Section):
     language: str = Field("de", description="Of the target; decides how BLEU cuts words.")
     forms: list[Literal["2017", "modern", "recurrent"]] = Field(["modern"], description="Which of them learn it.")
     vocabulary: Count = Field(4000, description="Tokens that both languages share.")
-    size: SizeSettings = SizeSettings(layers=3, d_model=256, heads=4, dropout=0.1)
+    size: SizeSettings = SizeSettings(layers=2, d_model=256, heads=4, dropout=0.1)
     context: Count = Field(128, description="Longest sentence in tokens; longer pairs are left out.")
-    steps: Count = 1000
+    steps: Count = 600
     batch_tokens: Count = Field(4096, description="Tokens per step, of both languages, padding included.")
     label_smoothing: Fraction = 0.1
     beams: Count = 4
     length_penalty: float = Field(1.0, description="Exponent of the length that beam search divides by.")
-    evaluate_every: Count = Field(200, description="Steps between two points of the learning curve.")
+    evaluate_every: Count = Field(150, description="Steps between two points of the learning curve.")
     evaluate_sentences: Count = Field(100, description="Held-out sentences that are translated for each point.")
     samples: Count = Field(6, description="Translations shown in the report.")
 
