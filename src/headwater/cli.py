@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from headwater.cores import keep_threads_on_their_cores
-from headwater.errors import Interrupted, UserError
+from headwater.endings import Commands, stoppable
 from headwater.steps import STEPS, step_of
-
-STOPPED = "Stopped; the same command goes on from here."
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/quickstart.yaml.")]
 Overrides = Annotated[
@@ -40,14 +33,14 @@ def main() -> None:
     """The command `headwater`."""
     keep_threads_on_their_cores()
     arguments = sys.argv[1:]
-    _Commands.debug = "--debug" in arguments
+    Commands.debug = "--debug" in arguments
     build()([argument for argument in arguments if argument != "--debug"])
 
 
 def build() -> typer.Typer:
     """All commands."""
     app = typer.Typer(
-        cls=_Commands,
+        cls=Commands,
         name="headwater",
         help="From raw text to a language model that people's judgements improved.",
         epilog="A mistake in what you gave ends with one sentence and exit code 2; --debug adds the traceback.",
@@ -100,7 +93,7 @@ def run(
         print("\n".join(pipeline.plan(place, origins(resolved, given, overrides))))
         return
     other = catalogue.find_run(reuse, catalogue.runs_root(root)) if reuse else None
-    with _stoppable(), place:
+    with stoppable(), place:
         pipeline.keep_expected_curve(recipe, place)
         pipeline.run_all(resolved, place, last, other)
     print(pipeline.closing(place, catalogue.command_to("chat", place, root)))
@@ -115,7 +108,7 @@ def _command_of(stage: str) -> Callable[..., None]:
         from headwater.runs import Run
 
         resolved = load_recipe(recipe, _with_run(overrides, name))
-        with _stoppable(), Run(catalogue.runs_root(root), resolved.run) as place:
+        with stoppable(), Run(catalogue.runs_root(root), resolved.run) as place:
             pipeline.keep_expected_curve(recipe, place)
             pipeline.run_one(resolved, place, stage)
 
@@ -135,7 +128,7 @@ def study(
     from headwater import catalogue
     from headwater.studies.conduct import conduct
 
-    with _stoppable():
+    with stoppable():
         print(conduct(recipe, _with_run(overrides, name), catalogue.runs_root(root)))
 
 
@@ -221,7 +214,7 @@ def import_(
     """Bring a model of the world here: a folder, a .gguf file, or a name from `headwater models`."""
     from headwater import exchange
 
-    with _stoppable():
+    with stoppable():
         print(exchange.import_model(source, out, cache or exchange.default_cache()))
 
 
@@ -238,7 +231,7 @@ def export(
     from headwater import catalogue, exchange
 
     folder = catalogue.model_folder(source, catalogue.runs_root(root))
-    with _stoppable():
+    with stoppable():
         print(exchange.export_model(folder, out, form, half))
 
 
@@ -282,74 +275,6 @@ def doctor() -> None:
 
     for line in examine():
         print(line, flush=True)
-
-
-class _Commands(TyperGroup):
-    """Turns what ends a command into a sentence and an exit code."""
-
-    debug = False
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Interrupted:
-            return _end(STOPPED, 130)
-        except KeyboardInterrupt:
-            return _end("", 130)
-        except UserError as error:
-            return _end(str(error), 2)
-        except Exception as error:
-            if (sentence := _sentence(error)) is None:
-                raise
-            return _end(sentence, 2)
-
-
-def _sentence(error: Exception) -> str | None:
-    """What to tell of an error that comes from the machine; None where it is a mistake of ours."""
-    place = getattr(error, "filename", None) or "a file of the run"
-    from headwater import storage
-
-    if storage.is_disk_full(error):
-        return str(storage.disk_full(place))
-    if isinstance(error, PermissionError) or "Read-only file system" in str(error):
-        return f"{place} may not be read or written here: change its permissions, or choose another folder with --runs."
-    return None
-
-
-def _end(sentence: str, code: int) -> None:
-    if _Commands.debug:
-        import traceback
-
-        traceback.print_exc()
-    if sentence:
-        print(sentence, file=sys.stderr, flush=True)
-    raise typer.Exit(code)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C or SIGTERM ends the work inside as `Interrupted`, the second one ends the process at once.
-
-    Training loops put handlers of their own in place meanwhile, to save a checkpoint first.
-    """
-
-    def at_once(_number: int, _frame: FrameType | None) -> None:
-        os._exit(130)
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
-            signal.signal(number, at_once)
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _with_run(overrides: list[str] | None, name: str | None) -> list[str]:

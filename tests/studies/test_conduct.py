@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from headwater import catalogue, cli
+from headwater import catalogue, cli, endings
 from headwater.errors import Interrupted, UserError
 from headwater.studies import conduct as module
 from headwater.studies.findings import Claim, Findings, Plot, Table
@@ -151,7 +151,7 @@ def test_the_command_ends_with_0_2_or_130(calls, recipe, tmp_path, capsys):
 
     calls.append("stop")
     code, said = ends("--run", "2024")
-    assert (code, said.err.splitlines()[-1]) == (130, cli.STOPPED)
+    assert (code, said.err.splitlines()[-1]) == (130, endings.STOPPED)
     code, said = ends("--run", "2024")
     assert code == 0
     assert said.out.splitlines()[-1] == f"Report: {tmp_path / 'runs' / '2024' / 'report.html'}"
