@@ -24,7 +24,11 @@ class SequenceToSequence:
         self.start, self.label_smoothing = start, label_smoothing
 
     def pair(self, source: Sequence[int], target: Sequence[int]) -> Row:
-        """Tokens of a source and of its target, the closing token included, at least one each → a row."""
+        """Tokens of a source and of its target, the closing token included, at least one each → a row.
+
+        Close the source as well: with rotary positions, which only tell distances, its tokens otherwise have nothing to
+        be counted from, and even copying is learnt slowly.
+        """
         targets = torch.tensor(target)
         ids = torch.cat((torch.tensor([self.start]), targets[:-1]))
         return Row(ids, {"targets": targets}, source=torch.tensor(source))
