@@ -82,7 +82,7 @@ class Settings(StudySettings):
 
     model: DecoderSettings = DecoderSettings()
     passkeys: Fraction = Field(0.5, description="Share of the training rows that hide passkeys.")
-    shortest: Count = Field(112, description="Least tokens between a passkey's text and its question, both included.")
+    shortest: Count = Field(112, description="Least tokens of a text with a passkey.")
     short: ShortSettings = ShortSettings()
     extension: ExtensionSettings = ExtensionSettings()
     schedule: ScheduleSettings = ScheduleSettings(name="linear", warmup=0.05)
