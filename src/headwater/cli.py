@@ -96,7 +96,8 @@ def run(
     with stoppable(), place:
         pipeline.keep_expected_curve(recipe, place)
         pipeline.run_all(resolved, place, last, other)
-    print(pipeline.closing(place, catalogue.command_to("chat", place, root)))
+    verb, does = ("chat", "Talk to it") if resolved.pretrain.objective == "causal" else ("probe", "What it knows")
+    print(pipeline.closing(place, catalogue.command_to(verb, place, root), does))
 
 
 def _command_of(stage: str) -> Callable[..., None]:

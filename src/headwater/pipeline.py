@@ -115,8 +115,8 @@ def plan(run: Run, settings: Iterable[tuple[str, Any, str]]) -> Iterator[str]:
     yield f"to do: {' '.join(missing) or 'nothing'}"
 
 
-def closing(run: Run, chat: str) -> str:
-    """What to look at next: three answers before and after PPO, the report, and the command `chat`."""
+def closing(run: Run, command: str, does: str = "Talk to it") -> str:
+    """What to look at next: three answers before and after PPO, the report, and a command with what it does."""
     lines = []
     answers = run.stage("evaluate") / "answers.jsonl"
     if answers.is_file():
@@ -129,7 +129,7 @@ def closing(run: Run, chat: str) -> str:
     if report.is_file():
         lines.append(f"Report: {report}")
     if any((run.stage(stage) / "model").is_dir() for stage in STAGES):
-        lines.append(f"Talk to it: {chat}")
+        lines.append(f"{does}: {command}")
     return "\n".join(lines) or f"Finished: {run.folder}"
 
 

@@ -53,6 +53,12 @@ def test_fifteen_percent_are_chosen_of_which_eight_in_ten_are_masked_and_one_is_
     assert not set(seen[chosen & (seen != MASK)].tolist()) & set(CONTROL)
 
 
+def test_another_share_is_followed():
+    one = MaskedLM(MASK, TOKENIZER.vocabulary, words, 0, CONTROL, share=0.4)
+    learnt = torch.cat([one.prepare(LONG, index).per_token["targets"] for index in range(10)])
+    assert float((learnt != IGNORED).float().mean()) == pytest.approx(0.4, abs=0.01)
+
+
 def test_all_places_are_chosen_alike():
     chosen = torch.stack([row.per_token["targets"] != IGNORED for row in rows(300)]).float().mean(dim=0)
     inner = chosen[1:-1]

@@ -14,7 +14,7 @@ from headwater.training.batch import Batch, Row
 from headwater.training.engine import Term
 
 SHARE = 0.15
-"""Of the tokens that are predicted."""
+"""Of the tokens that are predicted, as Devlin et al. have it."""
 MASKED, REPLACED = 0.8, 0.1
 """Of these: shares that become the mask, and another token; the rest stay as they are."""
 
@@ -32,17 +32,18 @@ class MaskedLM:
         words: Callable[[Sequence[int]], Sequence[range]],
         seed: int,
         control: Collection[int] = (),
+        share: float = SHARE,
     ) -> None:
         """mask: the token that hides others. words: the places of a row's words (`corpus/segmentation.py`). control:
-        tokens that never replace another one."""
-        self.mask, self.words, self.seed = mask, words, seed
+        tokens that never replace another one. share: of the tokens that are predicted."""
+        self.mask, self.words, self.seed, self.share = mask, words, seed, share
         self.ordinary = torch.tensor([token for token in range(vocabulary) if token not in {mask, *control}])
 
     def prepare(self, tokens: Sequence[int], index: int) -> Row:
         """A text's tokens → a row whose targets are the tokens of the chosen words."""
         random = np.random.default_rng([self.seed, index])
         ids, targets = torch.tensor(tokens), torch.full((len(tokens),), IGNORED)
-        places = torch.tensor(chosen_places(self.words(tokens), random), dtype=torch.long)
+        places = torch.tensor(chosen_places(self.words(tokens), self.share, random), dtype=torch.long)
         targets[places] = ids[places]
         fate = torch.from_numpy(random.random(len(places)))
         others = self.ordinary[torch.from_numpy(random.integers(len(self.ordinary), size=len(places)))]
@@ -64,10 +65,10 @@ class MaskedLM:
         return {"loss": Term(modules["model"].language_model.loss(hidden, batch.per_token["targets"]))}
 
 
-def chosen_places(words: Sequence[range], random: np.random.Generator) -> list[int]:
-    """The places of words drawn until `SHARE` of all tokens are chosen; a word that would pass it is left out, but at
+def chosen_places(words: Sequence[range], share: float, random: np.random.Generator) -> list[int]:
+    """The places of words drawn until this share of all tokens is chosen; a word that would pass it is left out, but at
     least one is taken."""
-    wanted = max(1, round(SHARE * sum(len(word) for word in words)))
+    wanted = max(1, round(share * sum(len(word) for word in words)))
     chosen: list[int] = []
     for number in random.permutation(len(words)).tolist():
         if not chosen or len(chosen) + len(words[number]) <= wanted:

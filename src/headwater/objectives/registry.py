@@ -62,19 +62,20 @@ class Pretraining:
     kind: Kind
     sentinels: int = 0
     """Tokens that the tokenizer reserves for what is masked or cut out."""
-    make: Callable[[Tokenizer, int], TextObjective] | None = None
+    make: Callable[..., TextObjective] | None = None
+    """(tokenizer, seed) → the objective; `masked` also takes the share of tokens that are predicted."""
 
 
 def _prefix(_: Tokenizer, seed: int) -> TextObjective:
     return objective_class("prefix")(seed)  # type: ignore[no-any-return]
 
 
-def _masked(tokenizer: Tokenizer, seed: int) -> TextObjective:
+def _masked(tokenizer: Tokenizer, seed: int, **share: float) -> TextObjective:
     from headwater.corpus.segmentation import chinese_words, word_groups
 
     words = partial(word_groups, bytes_of=tokenizer.bytes_of, segment=chinese_words())
     control = control_tokens(tokenizer)
-    return objective_class("masked")(tokenizer.mask, tokenizer.vocabulary, words, seed, control)  # type: ignore[no-any-return]
+    return objective_class("masked")(tokenizer.mask, tokenizer.vocabulary, words, seed, control, **share)  # type: ignore[no-any-return]
 
 
 def _denoising(tokenizer: Tokenizer, seed: int) -> TextObjective:

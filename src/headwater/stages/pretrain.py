@@ -81,7 +81,8 @@ def parts_of(stage: Stage, tokenizer: Tokenizer, steps: int) -> tuple[Objective,
             train, seed=stage.seed, width=context, rows=tokens // context, steps=steps, rows_per_batch=ROWS_PER_BATCH
         )
         return CausalLM(), packed, HeldOutText(train, heldout, tokenizer, context)
-    objective = make(tokenizer, stage.seed)
+    share = {"share": settings.mask_share} if settings.objective == "masked" else {}
+    objective = make(tokenizer, stage.seed, **share)
     source = DocumentRows(
         train,
         objective.prepare,
@@ -91,7 +92,7 @@ def parts_of(stage: Stage, tokenizer: Tokenizer, steps: int) -> tuple[Objective,
         steps=steps,
         budget=ROWS_PER_BATCH * context,
     )
-    return objective, source, HeldOutTargets(objective, train, heldout, tokenizer, context)
+    return objective, source, HeldOutTargets(make(tokenizer, stage.seed), train, heldout, tokenizer, context)
 
 
 def _metrics(stage: Stage, model: Model, heldout: HeldOut, tokens: int) -> dict[str, Any]:
