@@ -136,6 +136,16 @@ CASES += [
 ]
 
 
+BY_NAME = {case.name: case for case in CASES}
+FIRST = {
+    "Llama": "Llama language-model",
+    "GPT2": "GPT2 language-model",
+    "Bert": "Bert masked",
+    "Marian": "Marian language-model",
+}
+FIRST |= {"T5": "T5 language-model", "ViT": "ViT class"}
+
+
 def class_of(case: Case) -> Any:
     import transformers
 
