@@ -87,7 +87,7 @@ def _train_short(study: Study[Settings], text: LongText) -> Measure:
     def measure(folder: Path) -> dict[str, Any]:
         short = study.settings.short
         model = Model(configuration(study.settings.model, short.context)).initialise(study.seed)
-        return _train(study, text, model, SHORT, folder, short.steps, short.rows, short.optimiser)
+        return _train(study, text, model, SHORT, folder, short.steps, short.rows, short.passkeys, short.optimiser)
 
     return measure
 
@@ -96,7 +96,7 @@ def _train_long(study: Study[Settings], text: LongText) -> Measure:
     def measure(folder: Path) -> dict[str, Any]:
         longer = study.settings.extension
         model = extended(load_model(_saved(study, SHORT))[0], longer.method, longer.context)
-        return _train(study, text, model, EXTENDED, folder, longer.steps, 1, longer.optimiser)
+        return _train(study, text, model, EXTENDED, folder, longer.steps, 1, longer.passkeys, longer.optimiser)
 
     return measure
 
@@ -109,6 +109,7 @@ def _train(
     folder: Path,
     steps: int,
     rows: int,
+    passkeys: float,
     optimiser: OptimiserSettings,
 ) -> dict[str, Any]:
     settings, width = study.settings, model.config.context
@@ -117,7 +118,7 @@ def _train(
     lines = train(
         model,
         TextAndKeys(),
-        lambda step: [text.batch(study.seed, step, rows, width, settings.passkeys, settings.shortest)],
+        lambda step: [text.batch(study.seed, step, rows, width, passkeys, settings.shortest)],
         steps,
         folder,
         optimiser,

@@ -33,8 +33,8 @@ def report(
     short, longer = settings.short, settings.extension
     lead = (
         f"A byte-level decoder of {trained['short']['parameters']:,} parameters is trained for {short.steps:,} steps "
-        f"({trained['short']['tokens']:,} tokens) at {short.context:,} tokens, on speeches in half of whose rows a number "
-        f"is hidden and asked for; then its rotary positions are stretched to {longer.context:,} tokens, and it is "
+        f"({trained['short']['tokens']:,} tokens) at {short.context:,} tokens, on speeches in some of whose rows numbers "
+        f"are hidden and asked for; then its rotary positions are stretched to {longer.context:,} tokens, and it is "
         f"trained for {longer.steps} steps ({trained['extended']['tokens']:,} tokens) there. And what do long rows cost?"
     )
     return Findings(

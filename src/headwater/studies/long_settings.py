@@ -36,6 +36,7 @@ class ShortSettings(Section):
     context: Count = 512
     steps: Count = 900
     rows: Count = 8
+    passkeys: Fraction = Field(0.5, description="Share of the rows that hide passkeys.")
     precision: Precision = Field("auto", description="At the short context; the long one is trained in fp32.")
     optimiser: OptimiserSettings = OptimiserSettings(name="muon", learning_rate=3e-3, matrix_learning_rate=0.02)
 
@@ -45,8 +46,9 @@ class ExtensionSettings(Section):
 
     method: Method = "yarn"
     context: Count = 8192
-    steps: Count = Field(32, le=200)
-    optimiser: OptimiserSettings = OptimiserSettings(name="muon", learning_rate=1e-3, matrix_learning_rate=0.006)
+    steps: Count = Field(64, le=200)
+    passkeys: Fraction = Field(1.0, description="Share of the rows that hide passkeys; the rest of such a row is text.")
+    optimiser: OptimiserSettings = OptimiserSettings(name="muon", learning_rate=1.5e-3, matrix_learning_rate=0.01)
 
 
 class ReadingSettings(Section):
@@ -81,7 +83,6 @@ class Settings(StudySettings):
     """Settings of the study `long`."""
 
     model: DecoderSettings = DecoderSettings()
-    passkeys: Fraction = Field(0.5, description="Share of the training rows that hide passkeys.")
     shortest: Count = Field(112, description="Least tokens of a text with a passkey.")
     short: ShortSettings = ShortSettings()
     extension: ExtensionSettings = ExtensionSettings()
