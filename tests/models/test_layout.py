@@ -199,3 +199,28 @@ def test_bf16_weights_can_be_written_and_are_read_as_fp32(tmp_path):
     loaded, _ = load_model(tmp_path)
     for name, weight in weights_of(model).items():
         assert torch.equal(weights_of(loaded)[name], weight.bfloat16().float())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_extended_model_has_the_same_weights_of_its_own_tied_as_before(tied):
+    model = tiny_model(tied_embeddings=tied)
+    longer = model.extended("yarn", 256)
+    assert longer.config.context == 256
+    assert longer.parameter_count() == model.parameter_count()
+    assert same_weights(weights_of(longer), weights_of(model))
+    with torch.no_grad():
+        longer.backbone.embedding.weight.add_(1)
+    assert not same_weights(weights_of(longer), weights_of(model))
+
+
+@pytest.mark.parametrize(
+    ("changes", "method", "context", "sentence"),
+    [
+        ({"positions": "learned"}, "yarn", 256, "Only rotary"),
+        ({}, "yarn", 64, "reads 64 tokens as it is"),
+        ({"head_dim": 2}, "ntk", 256, "single frequency"),
+    ],
+)
+def test_an_extension_that_cannot_be_is_refused(changes, method, context, sentence):
+    with pytest.raises(UserError, match=sentence):
+        tiny_model(**changes).extended(method, context)

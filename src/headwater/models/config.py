@@ -169,6 +169,14 @@ class TransformerConfig:
             raise UserError(
                 f"This model's positions are extended already ({self.rope_scaling.kind}): start from the first model."
             )
+        if context <= self.context:
+            raise UserError(
+                f"This model reads {self.context} tokens as it is: extend it to more than that, not {context}."
+            )
+        if method == "ntk" and self.head_dim < 4:
+            raise UserError(
+                "Heads of 2 dimensions have a single frequency, which `ntk` cannot stretch: use linear or yarn."
+            )
         factor = context / self.context
         if method == "ntk":
             base = self.rope_base * factor ** (self.head_dim / (self.head_dim - 2))

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from headwater.errors import UserError
 from headwater.models.backbone import Backbone
 from headwater.models.config import TransformerConfig
 from headwater.models.convolutional import (
@@ -146,6 +147,17 @@ class Model(nn.Module):
         if kind == "critic" and self.kind == "reward":
             with torch.no_grad():
                 other.scalar.score.weight.copy_(self.scalar.score.weight)
+        return other
+
+    def extended(self, method: Literal["linear", "ntk", "yarn"], context: int) -> Model:
+        """A copy whose rotary positions are stretched to reach `context` tokens (`TransformerConfig.extended`).
+
+        Raises UserError where the positions are not rotary, are stretched already, or reach so far as they are.
+        """
+        if not isinstance(self.config, TransformerConfig):
+            raise UserError("Only a Transformer's rotary positions can be extended; this model has no positions.")
+        other = Model(self.config.extended(method, context), self.kind, self.classes)
+        other.load_state_dict(self.state_dict())
         return other
 
     def frozen(self, dtype: torch.dtype) -> Model:

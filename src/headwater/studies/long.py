@@ -71,10 +71,11 @@ def configuration(sizes: DecoderSettings, context: int, window: int | None = Non
 
 
 def extended(model: Model, way: Way, context: int) -> Model:
-    """The model's weights, not copied, in one whose rotary positions reach `context` tokens."""
-    config = replace(model.config, context=context) if way == "none" else model.config.extended(way, context)
-    longer = Model(config)
-    longer.load_state_dict(model.state_dict(), assign=True)
+    """The model's weights in one that reads `context` tokens."""
+    if way != "none":
+        return model.extended(way, context)
+    longer = Model(replace(model.config, context=context))
+    longer.load_state_dict(model.state_dict())
     return longer
 
 
