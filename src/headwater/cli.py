@@ -192,6 +192,9 @@ def models(
     task: Annotated[str | None, typer.Option(help="Only models for this: chat, embedding.")] = None,
     language: Annotated[str | None, typer.Option(help="Only models for this language, for example en.")] = None,
     memory: Annotated[float | None, typer.Option(metavar="GB", help="Only models that this much memory holds.")] = None,
+    size: Annotated[
+        float | None, typer.Option(metavar="M", help="Only models of up to so many million parameters.")
+    ] = None,
 ) -> None:
     """List the published models that `import` can fetch, and which of them fit this machine."""
     import psutil
@@ -199,7 +202,7 @@ def models(
     from headwater.models import published
 
     free = psutil.virtual_memory().available / 1e9
-    print(published.table(published.choose(task, language, memory), free))
+    print(published.table(published.choose(task, language, memory, size), free))
 
 
 def import_(

@@ -37,8 +37,11 @@ class ConvolutionalConfig(RivalConfig):
 
     def __post_init__(self) -> None:
         self.check()
-        if self.kernel < 2:
-            raise UserError(f"A kernel of {self.kernel} sees no earlier token: choose at least 2.")
+        if not 2 <= self.kernel <= max(2, self.context):
+            raise UserError(
+                f"A kernel of {self.kernel} does not fit: it must be at least 2, to see an earlier token, and not be longer than "
+                f"the context of {self.context}."
+            )
 
     @property
     def depth(self) -> int:

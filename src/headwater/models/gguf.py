@@ -68,6 +68,10 @@ def unpack_gguf(path: Path, folder: Path) -> None:
         if name != FREQUENCIES:
             numbers = file.numbers(name)
             if config["model_type"] == "llama" and (heads := rotated_heads(name, config)):
+                if numbers.shape[0] != heads * config["head_dim"]:
+                    raise UserError(
+                        f"{path} is damaged: {name} has {numbers.shape[0]} rows, which no whole head fills."
+                    )
                 numbers = half_split(numbers, heads)
             weights[hugging_face_name(name, path)] = torch.from_numpy(numbers)
     write_weights(weights, folder / WEIGHTS)
@@ -112,10 +116,10 @@ def rotated_heads(name: str, config: Mapping[str, Any]) -> int:
 
 def _config(file: GGUFFile) -> dict[str, Any]:
     """`config.json` from the settings of the file."""
-    family = file.settings.get("general.architecture")
+    family = str(file.settings.get("general.architecture"))
     if family not in ARCHITECTURES:
         raise UserError(
-            f"{file.path} holds a model of the kind {str(family)[:80]!r}: only {', '.join(ARCHITECTURES)} can be read."
+            f"{file.path} holds a model of the kind {family[:80]!r}: only {', '.join(ARCHITECTURES)} can be read."
         )
     sizes = {theirs: _whole_number(file, f"{family}.{key}") for key, theirs in SIZES.items()}
     heads = sizes["num_attention_heads"]

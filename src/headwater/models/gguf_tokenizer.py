@@ -111,7 +111,7 @@ def _built(settings: Mapping[str, Any], tokens: Sequence[str], place: Path) -> t
             added = AddedToken(token, special=kind == CONTROL, normalized=False)
             (inner.add_special_tokens if added.special else inner.add_tokens)([added])
     bos = _id(settings, "bos", len(tokens))
-    usual = model == "llama" or settings.get("tokenizer.ggml.pre") in _WORDS_FIRST
+    usual = model == "llama" or str(settings.get("tokenizer.ggml.pre")) in _WORDS_FIRST
     if bos is not None and settings.get("tokenizer.ggml.add_bos_token", usual):
         frame = processors.TemplateProcessing(
             single=[tokens[bos], "$A"], pair=[tokens[bos], "$A", "$B:1"], special_tokens=[(tokens[bos], bos)]
@@ -123,7 +123,7 @@ def _built(settings: Mapping[str, Any], tokens: Sequence[str], place: Path) -> t
 def _byte_level_bpe(
     settings: Mapping[str, Any], tokens: Sequence[str], _kinds: Sequence[int], place: Path
 ) -> tokenizers.Tokenizer:
-    cut, cutters = settings.get("tokenizer.ggml.pre", "default"), word_cutters()
+    cut, cutters = str(settings.get("tokenizer.ggml.pre", "default")), word_cutters()
     if cut not in cutters:
         raise _unknown_kind(settings, place)
     merges = [merge.partition(" ")[::2] for merge in _texts(settings, "tokenizer.ggml.merges", place)]
@@ -145,7 +145,7 @@ def _sentencepiece_bpe(
     settings: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence[int], place: Path
 ) -> tokenizers.Tokenizer:
     scores = np.asarray(settings.get("tokenizer.ggml.scores", ()))
-    if scores.shape != (len(tokens),) or not np.isfinite(scores).all():
+    if scores.shape != (len(tokens),) or scores.dtype.kind not in "fiu" or not np.isfinite(scores).all():
         raise UserError(f"{place} is damaged: the scores of its tokenizer do not fit its tokens; copy it anew.")
     unknown = _id(settings, "unknown", len(tokens))
     return sentencepiece_bpe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from headwater.errors import UserError
 from headwater.models.config import Patches, TransformerConfig
 from headwater.models.norm import norm_of
 from headwater.models.positions import sinusoids
@@ -30,6 +31,11 @@ class InputLayer(nn.Module):
         if self.segments is not None:
             embedded = embedded + self.segments(torch.zeros_like(positions) if segments is None else segments)
         if self.positions is not None:
+            if int(positions.max()) >= self.positions.num_embeddings:
+                raise UserError(
+                    f"A row of {int(positions.max()) + 1} tokens is longer than the {self.positions.num_embeddings} positions "
+                    "that this model has learnt: shorten it."
+                )
             embedded = embedded + self.positions(positions)
         elif self.sinusoidal:
             embedded = embedded + sinusoids(positions, embedded.shape[-1], embedded.dtype)

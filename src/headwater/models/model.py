@@ -71,6 +71,10 @@ class Model(nn.Module):
             scale = config.d_model**-0.5 if config.scaled_head else 1.0
             return LanguageModelHead(embedding, config.tied_embeddings, config.head_bias, scale)
         if kind == "class":
+            if config.form == "encoder-decoder":
+                raise UserError(
+                    "A class head reads an encoder or a decoder, not an encoder-decoder: choose one of them."
+                )
             return ClassHead(config, self.classes)
         if kind == "span":
             return SpanHead(config.d_model)
@@ -141,13 +145,16 @@ class Model(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def with_head(self, kind: Kind, seed: int, classes: int = 2) -> Model:
-        """A new model with a copy of this backbone and a fresh head (critics of reward models copy the head too)."""
+        """A new model with a copy of this backbone and a fresh head (critics of reward models copy the head too).
+
+        It is in training mode, and has dropout, where this one is: models from disk are not, as is right for all of RL.
+        """
         other = Model(self.config, kind, classes).initialise(seed)
         other.backbone.load_state_dict(self.backbone.state_dict())
         if kind == "critic" and self.kind == "reward":
             with torch.no_grad():
                 other.scalar.score.weight.copy_(self.scalar.score.weight)
-        return other
+        return other.train(self.training)
 
     def extended(self, method: Literal["linear", "ntk", "yarn"], context: int) -> Model:
         """A copy whose rotary positions are stretched to reach `context` tokens (`TransformerConfig.extended`).

@@ -64,6 +64,7 @@ PRESETS: dict[str, Preset] = {
             "positions": "sinusoidal",
             "scaled_embeddings": True,
             "activation": "relu",
+            "head_bias": True,
         },
         initialisation="xavier",
         grouped=False,

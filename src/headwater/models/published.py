@@ -107,9 +107,10 @@ def unpack(model: PublishedModel, cache: Path, folder: Path) -> None:
 
 
 def choose(
-    task: str | None = None, language: str | None = None, memory: float | None = None
+    task: str | None = None, language: str | None = None, memory: float | None = None, size: float | None = None
 ) -> tuple[PublishedModel, ...]:
-    """The published models for a task, a language (`en`) and a machine with this many GB of memory.
+    """The published models for a task, a language (`en`), a machine with this many GB of memory, and up to a `size` in
+    millions of parameters.
 
     Raises UserError for a task or a language that none is for.
     """
@@ -118,7 +119,10 @@ def choose(
     return tuple(
         model
         for model in PUBLISHED
-        if task in (None, model.task) and language in (None, model.language) and (not memory or model.fits(memory))
+        if task in (None, model.task)
+        and language in (None, model.language)
+        and (memory is None or model.fits(memory))
+        and (size is None or model.parameters <= size * 1e6)
     )
 
 
@@ -136,7 +140,7 @@ def table(models: Sequence[PublishedModel], machine: float) -> str:
             f"  good for {model.good_for}",
         ]
     if not models:
-        return "No published model fits that: give more --memory, or leave a choice out."
+        return "No published model fits that: give more --memory or --size, or leave a choice out."
     fitting = [model for model in models if model.fits(machine)]
     if fitting:
         lines += ["", f"Get one with: headwater import {fitting[0].name} OUT"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ import torch
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.heldout import HeldOut, HeldOutTargets, HeldOutText
-from headwater.models.generate import Sampling, generate
+from headwater.models.generate import Sampling, generate, resting
 from headwater.models.layout import save_model
 from headwater.models.model import Model
 from headwater.models.presets import build_model
@@ -121,19 +119,10 @@ class OnTheWay:
         line: dict[str, Any] = {"tokens": step * tokens_per_step(self.settings)}
         if step % self.settings.evaluate_every == 0 or step == self.steps:
             sampling = Sampling(40, temperature=0.7, stop_tokens=(self.tokenizer.end_of_text,))
-            with self.learner.as_released(), measuring(self.learner.module) as model:
+            model = self.learner.module
+            with self.learner.as_released(), resting(model):
                 line |= self.heldout.quick(model)
                 if model.config.form == "decoder":
                     (answer,) = generate(model, [[self.tokenizer.end_of_text]], sampling, seeds=[step])
                     line["sample"] = self.tokenizer.decode(answer.tokens)
         return line
-
-
-@contextmanager
-def measuring(model: Model) -> Iterator[Model]:
-    """The model without dropout; afterwards it is trained on."""
-    model.eval()
-    try:
-        yield model
-    finally:
-        model.train()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import torch
+
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.perplexity import Text, bits_per_byte
@@ -41,8 +43,11 @@ def run(stage: Stage) -> dict[str, Any]:
         label="sft",
         tensorboard=stage.recipe.tensorboard,
     )
+    torch.manual_seed(stage.seed)  # dropout
+    model.train()
     engine.resume()
     engine.fit()
+    model.eval()
     engine.learners["model"].release()
     save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "model", model.config.context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -63,10 +64,18 @@ class Study(Generic[Own]):
         manifest = read_manifest(folder)
         if manifest is None:
             say(f"{name} …")
+            _seed_dropout(self.seed, name)
             manifest = _make(folder, name, measure)
             say(f"{name}: finished in {duration(manifest['seconds'])}")
         self.seconds += manifest["seconds"]
         return manifest["result"]  # type: ignore[no-any-return]
+
+
+def _seed_dropout(seed: int, name: str) -> None:
+    """torch's own generator, so that a trial does not depend on those before it in this process."""
+    import torch
+
+    torch.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
 
 
 def _make(folder: Path, name: str, measure: Measure) -> Manifest:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from headwater.corpus.shards import Shards
+from headwater.errors import UserError
 from headwater.training.batch import Batch, Packer, Row, split_by_tokens, stack_packed
 
 
@@ -115,6 +116,10 @@ class DocumentRows(_Documents):
         budget: int,
     ) -> None:
         super().__init__(shards, seed, steps)
+        if width < 2:
+            raise UserError(
+                f"A context of {width} token leaves nothing to predict: set pretrain.model.context to at least 2."
+            )
         self.prepare, self.width, self.tokens, self.budget = prepare, width, tokens, budget
         self.waiting: list[list[int]] = []
         """Parts of the last document, for the next update."""
@@ -126,7 +131,7 @@ class DocumentRows(_Documents):
             return None
         rows, tokens = list[Row](), 0
         while tokens < self.tokens:
-            if not self.waiting:
+            while not self.waiting:
                 self.waiting = parts(self._next_document(), self.width)
             part = self.waiting.pop(0)
             rows.append(self.prepare(part, self.index))
@@ -144,10 +149,10 @@ class DocumentRows(_Documents):
 
 
 def parts(document: Sequence[int], width: int) -> list[list[int]]:
-    """A document cut into as few parts of at most `width` tokens as it takes, of like length."""
+    """A document cut into as few parts of at most `width` tokens as it takes, of like length; none of a single token."""
     count = -(-len(document) // width)
     ends = [len(document) * number // count for number in range(count + 1)]
-    return [list(document[begin:end]) for begin, end in pairwise(ends)]
+    return [list(document[begin:end]) for begin, end in pairwise(ends) if end - begin > 1]
 
 
 class Examples:
