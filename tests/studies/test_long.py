@@ -234,11 +234,12 @@ def test_all_of_it_on_a_little(tmp_path, monkeypatch, text):
     # Processes are started only once: the others of the study are measured here.
     real, started = long_memory.measure_step, []
 
-    def measure(*job):
+    def measure(*job, **more):
         started.append(job)
-        return (real if len(started) == 1 else long_memory.step)(*job)
+        return (real if len(started) == 1 else long_memory.step)(*job, **more)
 
     monkeypatch.setattr(long, "measure_step", measure)
+    monkeypatch.setattr(long_memory, "keep_freed_memory", lambda: None)  # not in the process of the tests
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("study: long\n")
     told = conduct.conduct(recipe, TINY, tmp_path)

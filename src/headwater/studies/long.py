@@ -189,7 +189,7 @@ def _memory(study: Study[Settings], kind: str) -> Callable[[Path], dict[str, Any
         window = settings.window if kind == LOCAL else None
         return {
             str(length): measure_step(
-                configuration(settings.model, length, window), length, "fp32", False, _threads(study)
+                configuration(settings.model, length, window), length, "fp32", False, _threads(study), keep_freed=False
             )
             for length in settings.lengths
         }

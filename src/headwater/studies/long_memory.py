@@ -10,7 +10,6 @@ import json
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +26,7 @@ from headwater.studies.training import Generated
 from headwater.training.batch import Batch, Row, collate
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
-from headwater.training.machine import prepare
+from headwater.training.machine import keep_freed_memory
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
 
 _WARM_UP = 32
@@ -38,13 +37,16 @@ KILLED = -9
 
 
 def measure_step(
-    config: TransformerConfig, length: int, precision: str, checkpointing: bool, threads: int
+    config: TransformerConfig, length: int, precision: str, checkpointing: bool, threads: int, keep_freed: bool = True
 ) -> dict[str, Any]:
-    """One step, forward, backward and AdamW, of a row of `length` tokens in a new process → its figures:
+    """One step, forward, backward and AdamW, of a row of `length` tokens in a new process.
 
-    `parameters`; `before_mb`, resident memory when weights, gradients and moments are there; `peak_mb`, the largest
+    keep_freed: the process keeps freed memory for its next requests, as it does in training; blocks of many sizes then fit
+    into each other worse the longer the row is, and 16,384 tokens need a quarter more.
+
+    Gives `parameters`; `before_mb`, resident memory when weights, gradients and moments are there; `peak_mb`, the largest
     resident memory; `seconds`, and `processor_seconds`, which other programs disturb less. 1 MB is 10⁶ bytes. All but the
-    parameters are None where the system killed the process.
+    parameters are None where the system killed the process. Raises UserError where it failed otherwise.
     """
     job = {
         "config": asdict(config),
@@ -52,6 +54,7 @@ def measure_step(
         "precision": precision,
         "checkpointing": checkpointing,
         "threads": threads,
+        "keep_freed": keep_freed,
     }
     result = subprocess.run(
         [sys.executable, "-m", "headwater.studies.long_memory"],
@@ -70,10 +73,13 @@ def measure_step(
     return json.loads(result.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def step(config: TransformerConfig, length: int, precision: str, checkpointing: bool, threads: int) -> dict[str, Any]:
+def step(
+    config: TransformerConfig, length: int, precision: str, checkpointing: bool, threads: int, keep_freed: bool = True
+) -> dict[str, Any]:
     """What `measure_step` measures, in this process."""
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder), threads)
+    torch.set_num_threads(threads)
+    if keep_freed:
+        keep_freed_memory()
     model = Model(config).initialise(1)
     cast(Stack, model.backbone).checkpointing = checkpointing
     learner = Learner(model, OptimiserSettings(), ScheduleSettings(), precision)

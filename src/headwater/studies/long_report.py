@@ -197,8 +197,9 @@ def _windows_table(settings: Settings, windows: Mapping[str, Result]) -> Table:
         for length in windows[LOCAL]
     ]
     note = (
-        f"A window of {settings.window.window} tokens; fp32, one row, no checkpointing. Whole rows are attended to block by "
-        "block too, so no table of all pairs of tokens is ever held: their time grows with the square, not their memory."
+        f"A window of {settings.window.window} tokens; fp32, one row, no checkpointing; freed memory is given back. Whole "
+        "rows are attended to block by block too, so no table of all pairs of tokens is ever held: their time grows with "
+        "the square, not their memory."
     )
     columns = ["tokens", "window, MB", "whole row, MB", "window, s", "whole row, s"]
     return Table("Memory of activations and processor time of one training step", columns, rows, note)
