@@ -224,3 +224,20 @@ def test_an_extended_model_has_the_same_weights_of_its_own_tied_as_before(tied):
 def test_an_extension_that_cannot_be_is_refused(changes, method, context, sentence):
     with pytest.raises(UserError, match=sentence):
         tiny_model(**changes).extended(method, context)
+
+
+def test_a_row_past_the_learnt_positions_is_one_sentence():
+    with pytest.raises(UserError, match="65 tokens is longer than the 64 positions"):
+        tiny_model(positions="learned")(torch.zeros(1, 65, dtype=torch.long))
+
+
+def test_an_encoder_decoder_has_no_class_head():
+    with pytest.raises(UserError, match="not an encoder-decoder"):
+        tiny_model("class", form="encoder-decoder", decoder_layers=1)
+
+
+def test_a_fresh_head_has_dropout_only_where_its_backbone_trains(tmp_path):
+    save_model(tiny_model(dropout=0.5), tmp_path, pad=0, eos=4)
+    loaded, _ = load_model(tmp_path)
+    assert not loaded.with_head("reward", 1).training
+    assert loaded.train().with_head("reward", 1).training

@@ -31,6 +31,8 @@ def test_names_are_those_of_the_packages():
 def test_one_chooses_by_task_language_and_memory():
     assert choose() == PUBLISHED
     assert choose(task="chat") == (SMOLLM2,)
+    assert choose(size=100) == (MINILM,)
+    assert choose(memory=0) == choose(size=1) == ()
     assert choose(task="embedding", language="en") == (MINILM,)
     assert choose(memory=0.7) == (MINILM,)
     assert choose(memory=0.01) == ()

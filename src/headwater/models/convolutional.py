@@ -21,6 +21,10 @@ from headwater.models.norm import RMSNorm
 from headwater.models.rival_config import RivalConfig
 
 
+WIDEST = 1024
+"""Taps of the widest kernel: far more than is of use."""
+
+
 @dataclass(frozen=True)
 class ConvolutionalConfig(RivalConfig):
     """The sizes of a dilated causal convolutional network; `kernel` is the number of taps of each layer."""
@@ -37,11 +41,10 @@ class ConvolutionalConfig(RivalConfig):
 
     def __post_init__(self) -> None:
         self.check()
-        if not 2 <= self.kernel <= max(2, self.context):
-            raise UserError(
-                f"A kernel of {self.kernel} does not fit: it must be at least 2, to see an earlier token, and not be longer than "
-                f"the context of {self.context}."
-            )
+        if self.kernel < 2:
+            raise UserError(f"A kernel of {self.kernel} sees no earlier token: choose at least 2.")
+        if self.kernel > WIDEST:
+            raise UserError(f"A kernel of {self.kernel} is wider than {WIDEST}: choose a smaller one.")
 
     @property
     def depth(self) -> int:
