@@ -20,7 +20,6 @@ from headwater.models.initialisation import initialise
 from headwater.models.norm import RMSNorm
 from headwater.models.rival_config import RivalConfig
 
-
 WIDEST = 1024
 """Taps of the widest kernel: far more than is of use."""
 
