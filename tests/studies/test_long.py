@@ -28,7 +28,7 @@ TINY = [
     "threads=1",
     "model={layers: 1, d_model: 16, heads: 1, key_value_heads: 1, d_feedforward: 16}",
     "short={context: 128, steps: 2, rows: 2}",
-    "extension={context: 256, steps: 2}",
+    "extension={context: 256, steps: 2, shortest: 112}",
     "reading={rows: 2, widths: [128, 256], lengths: [128, 256], depths: [0, 1], examples: 2}",
     "step={model: {layers: 1, d_model: 16, heads: 2, key_value_heads: 1, d_feedforward: 16}, length: 64}",
     "window={model: {layers: 1, d_model: 16, heads: 1, key_value_heads: 1, d_feedforward: 16}, lengths: [64, 128]}",
@@ -81,6 +81,8 @@ def test_the_known_digits_of_a_key_are_a_term_of_their_own(text):
     assert float((terms["loss"].sum + terms["keys"].sum).detach()) == pytest.approx(float(whole.detach()), rel=1e-5)
     assert counts["loss"] + counts["keys"] == batch.tokens == 4 * 200
     assert counts["keys"] == 2 * 2 * 5
+    lighter = TextAndKeys(0.2).loss({"model": model}, batch)
+    assert {name: term.weight for name, term in lighter.items()} == {"loss": 1.0, "keys": 0.2}
 
 
 @torch.inference_mode()

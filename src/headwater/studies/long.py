@@ -22,12 +22,20 @@ from headwater.models.model import Model
 from headwater.studies.findings import Findings
 from headwater.studies.long_memory import measure_step
 from headwater.studies.long_report import report
-from headwater.studies.long_settings import LOCAL, WAYS, WHOLE, DecoderSettings, Settings, Way
+from headwater.studies.long_settings import (
+    LOCAL,
+    WAYS,
+    WHOLE,
+    DecoderSettings,
+    ExtensionSettings,
+    Settings,
+    ShortSettings,
+    Way,
+)
 from headwater.studies.long_text import LongText, TextAndKeys, losses_at_width, losses_by_position, retrieval, speeches
 from headwater.studies.study import Measure, Study
 from headwater.studies.training import train
 from headwater.training.precision import choose_precision
-from headwater.training.settings import OptimiserSettings
 
 SHORT, EXTENDED = "short", "extended"
 _BINS = 16
@@ -88,7 +96,7 @@ def _train_short(study: Study[Settings], text: LongText) -> Measure:
     def measure(folder: Path) -> dict[str, Any]:
         short = study.settings.short
         model = Model(configuration(study.settings.model, short.context)).initialise(study.seed)
-        return _train(study, text, model, SHORT, folder, short.steps, short.rows, short.passkeys, short.optimiser)
+        return _train(study, text, model, folder, short, short.rows, choose_precision(short.precision))
 
     return measure
 
@@ -97,7 +105,8 @@ def _train_long(study: Study[Settings], text: LongText) -> Measure:
     def measure(folder: Path) -> dict[str, Any]:
         longer = study.settings.extension
         model = extended(load_model(_saved(study, SHORT))[0], longer.method, longer.context)
-        return _train(study, text, model, EXTENDED, folder, longer.steps, 1, longer.passkeys, longer.optimiser)
+        # One row per step; fp32, since in bf16 the backward pass of long rows is slow.
+        return _train(study, text, model, folder, longer, 1, "fp32")
 
     return measure
 
@@ -106,32 +115,29 @@ def _train(
     study: Study[Settings],
     text: LongText,
     model: Model,
-    name: str,
     folder: Path,
-    steps: int,
+    settings: ShortSettings | ExtensionSettings,
     rows: int,
-    passkeys: float,
-    optimiser: OptimiserSettings,
+    precision: str,
 ) -> dict[str, Any]:
-    settings, width = study.settings, model.config.context
-    # In bf16 the backward pass of long rows is slow.
-    precision = choose_precision(settings.short.precision) if name == SHORT else "fp32"
+    """Trains the model in place, and leaves it under the name of its trial."""
+    width = settings.context
     lines = train(
         model,
-        TextAndKeys(),
-        lambda step: [text.batch(study.seed, step, rows, width, passkeys, settings.shortest)],
-        steps,
+        TextAndKeys(settings.key_weight),
+        lambda step: [text.batch(study.seed, step, rows, width, settings.passkeys, settings.shortest)],
+        settings.steps,
         folder,
-        optimiser,
-        settings.schedule,
+        settings.optimiser,
+        study.settings.schedule,
         precision,
     )
-    save_model(model, _saved(study, name), pad=None, eos=None)
+    save_model(model, _saved(study, folder.name), pad=None, eos=None)
     return {
         "parameters": model.parameter_count(),
         "precision": precision,
-        "steps": steps,
-        "tokens": steps * rows * width,
+        "steps": settings.steps,
+        "tokens": settings.steps * rows * width,
         "losses": [(line["step"], line["loss"]) for line in lines],
         "key_losses": [(line["step"], line["keys"]) for line in lines],
     }

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from headwater.settings import Count, Fraction
+from headwater.settings import Count, Fraction, Positive
 from headwater.settings import Settings as Section
 from headwater.studies.study import StudySettings
 from headwater.training.settings import OptimiserSettings, Precision, ScheduleSettings
@@ -37,6 +37,8 @@ class ShortSettings(Section):
     steps: Count = 900
     rows: Count = 8
     passkeys: Fraction = Field(0.5, description="Share of the rows that hide passkeys.")
+    shortest: Count = Field(112, description="Least tokens of a text with a passkey; rows are filled with such texts.")
+    key_weight: Positive = Field(1.0, description="Weight of the mean over keys beside that over text.")
     precision: Precision = Field("auto", description="At the short context; the long one is trained in fp32.")
     optimiser: OptimiserSettings = OptimiserSettings(name="muon", learning_rate=3e-3, matrix_learning_rate=0.02)
 
@@ -46,8 +48,12 @@ class ExtensionSettings(Section):
 
     method: Method = "yarn"
     context: Count = 8192
-    steps: Count = Field(64, le=200)
+    steps: Count = Field(100, le=200)
     passkeys: Fraction = Field(1.0, description="Share of the rows that hide passkeys; the rest of such a row is text.")
+    shortest: Count = Field(4096, description="As above; from half the context on, each row has one passkey.")
+    key_weight: Positive = Field(
+        0.2, description="Of a row's few digits beside its text: their gradient is the larger."
+    )
     optimiser: OptimiserSettings = OptimiserSettings(name="muon", learning_rate=1.5e-3, matrix_learning_rate=0.01)
 
 
@@ -83,7 +89,6 @@ class Settings(StudySettings):
     """Settings of the study `long`."""
 
     model: DecoderSettings = DecoderSettings()
-    shortest: Count = Field(112, description="Least tokens of a text with a passkey.")
     short: ShortSettings = ShortSettings()
     extension: ExtensionSettings = ExtensionSettings()
     schedule: ScheduleSettings = ScheduleSettings(name="linear", warmup=0.05)

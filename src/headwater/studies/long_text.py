@@ -99,12 +99,17 @@ class TextAndKeys(CausalLM):
     They are one token in fifty: within one mean a small model would learn the text first, and the keys too late.
     """
 
+    def __init__(self, key_weight: float = 1.0) -> None:
+        self.weights = {"loss": 1.0, "keys": key_weight}
+
     def counts(self, batch: Batch) -> dict[str, float]:
         return {name: float((targets != IGNORED).sum()) for name, targets in self._targets(batch).items()}
 
     def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
         hidden, head = self.hidden(modules, batch), modules["model"].language_model
-        return {name: Term(head.loss(hidden, targets)) for name, targets in self._targets(batch).items()}
+        return {
+            name: Term(head.loss(hidden, targets), self.weights[name]) for name, targets in self._targets(batch).items()
+        }
 
     def _targets(self, batch: Batch) -> dict[str, Tensor]:
         """Each term's targets, [rows, time]."""
