@@ -231,9 +231,11 @@ def test_a_row_past_the_learnt_positions_is_one_sentence():
         tiny_model(positions="learned")(torch.zeros(1, 65, dtype=torch.long))
 
 
-def test_an_encoder_decoder_has_no_class_head():
-    with pytest.raises(UserError, match="not an encoder-decoder"):
-        tiny_model("class", form="encoder-decoder", decoder_layers=1)
+def test_padding_of_the_source_is_none_of_the_class_head_s_business():
+    model = tiny_model("class", form="encoder-decoder", decoder_layers=1)
+    source, target = torch.ones(2, 7, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
+    mask = torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
+    assert torch.equal(model(source, target, mask), model(source, target, source_documents=mask))
 
 
 def test_a_fresh_head_has_dropout_only_where_its_backbone_trains(tmp_path):

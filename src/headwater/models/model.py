@@ -71,10 +71,6 @@ class Model(nn.Module):
             scale = config.d_model**-0.5 if config.scaled_head else 1.0
             return LanguageModelHead(embedding, config.tied_embeddings, config.head_bias, scale)
         if kind == "class":
-            if config.form == "encoder-decoder":
-                raise UserError(
-                    "A class head reads an encoder or a decoder, not an encoder-decoder: choose one of them."
-                )
             return ClassHead(config, self.classes)
         if kind == "span":
             return SpanHead(config.d_model)
@@ -115,7 +111,8 @@ class Model(nn.Module):
         hidden = self.backbone(*inputs, **more)
         if self.kind != "class":
             return cast(Tensor, self.head(hidden))
-        return cast(Tensor, self.head(hidden, inputs[2] if len(inputs) > 2 else more.get("documents")))
+        place = 4 if self.config.form == "encoder-decoder" else 2  # of `documents` among the backbone's arguments
+        return cast(Tensor, self.head(hidden, inputs[place] if len(inputs) > place else more.get("documents")))
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Reward of each row, [batch], read at its last real token; `lengths` counts them, so padding is no matter."""
