@@ -6,7 +6,7 @@ import os
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headwater.corpus.chat_template import MARKS, ChatTemplate, keep_apart, unused_mark
@@ -124,6 +124,7 @@ def test_the_environment_s_secrets_do_not_reach_the_process(monkeypatch):
 
 
 @given(text=st.text(alphabet="<|im>/ \nax", max_size=12), before=st.text(alphabet="<|im>", max_size=4))
+@example(text="/", before="<")
 def test_kept_apart_a_text_holds_no_control_token_whatever_surrounds_it(text, before):
     controls = ["<|im|>", "<<a>>", "</m>", "mm"]
     mark = unused_mark([text])

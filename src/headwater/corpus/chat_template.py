@@ -188,6 +188,7 @@ def keep_apart(text: str, controls: Iterable[str], mark: str) -> str:
 
     Without the marks it is the same text.
     """
+    controls = list(controls)
     for control in controls:
         while control in text:  # more than once: occurrences may overlap
             text = text.replace(control, control[0] + mark + control[1:])
@@ -198,4 +199,7 @@ def keep_apart(text: str, controls: Iterable[str], mark: str) -> str:
     core = text.lstrip()
     if any(core.startswith(control[-size:]) for control in controls for size in range(1, len(control))):
         text = text[: len(text) - len(core)] + mark + core
+    core = text.strip()
+    if core and any(core in control[1:-1] for control in controls):  # the middle, whose ends the template may have
+        text = text.replace(core, mark + core, 1)
     return text
