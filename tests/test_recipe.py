@@ -76,7 +76,7 @@ def test_overrides_win_and_are_typed(tmp_path: Path) -> None:
         ("pretrain.objective=masked", ["needs an encoder", "architecture = qwen3 is not", "choose bert or encoder"]),
         ("pretrain.objective=denoising", ["needs an encoder-decoder", "choose paper, t5 or encoder-decoder"]),
         ("pretrain.model.architecture=bert", ["objective = causal needs a decoder", "choose qwen3, llama or gpt2"]),
-        ("pretrain.mask_share=0.4", ["`mask_share` is only for the objective `masked`"]),
+        ("pretrain.mask_share=0.4", ["`mask_share` is only for the objectives `masked` and `denoising`"]),
         ("until=pretrian", ["did you mean `pretrain`"]),
     ],
 )

@@ -244,6 +244,9 @@ def probe(
     reviews: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Rated sentences (.jsonl); else those of the model's run.")
     ] = None,
+    clear: Annotated[
+        float, typer.Option(metavar="RATING", min=0, help="Least mean rating, up or down, that is praise or blame.")
+    ] = 1.0,
     root: Root = None,
 ) -> None:
     """Tell how well a linear probe on a model's hidden states knows praise from blame, trained and untrained."""
@@ -252,7 +255,7 @@ def probe(
     folder = catalogue.model_folder(model, catalogue.runs_root(root))
     from headwater.probe import probe as measure
 
-    print(measure(folder, reviews))
+    print(measure(folder, reviews, clear))
 
 
 def lineage(

@@ -17,6 +17,8 @@ from headwater.models.model import Model
 from headwater.models.presets import build_model
 from headwater.recipe import load_recipe
 
+CLEAR = 1.0
+"""Least mean rating, of either sign, of a sentence that is taken for praise or blame; ratings go from −4 to 4."""
 SEEDS = 3
 """Untrained models whose mean accuracy is told."""
 
@@ -31,12 +33,13 @@ class Probed:
     """Share of the larger class."""
     train: int
     test: int
+    clear: float
 
     def __str__(self) -> str:
         mean = sum(self.untrained) / len(self.untrained)
         seeds = ", ".join(f"{accuracy:.1%}" for accuracy in self.untrained)
         return (
-            f"praise or blame, {self.test:,} sentences (probe trained on {self.train:,} others)\n"
+            f"praise or blame, {self.test:,} sentences rated {self.clear:g} or more from 0 (probe trained on {self.train:,} others)\n"
             f"this model         {self.trained:.1%}\n"
             f"untrained models   {mean:.1%} (seeds: {seeds})\n"
             f"the larger class   {self.majority:.1%}\n"
@@ -44,14 +47,14 @@ class Probed:
         )
 
 
-def probe(folder: Path, reviews: Path | None) -> Probed:
+def probe(folder: Path, reviews: Path | None, clear: float = CLEAR) -> Probed:
     """A model's folder, and rated sentences as the samples stage writes them; absent: those of the model's run.
 
-    Raises UserError where there are none, or none of the other class.
+    clear: least mean rating, of either sign, of the sentences that are used. Raises UserError where there are none, or none of the other class.
     """
     model, _ = load_model(folder)
     tokenizer = Tokenizer.load(folder)
-    train, test = labelled(reviews or folder.parent.parent / "samples" / "reviews.jsonl", tokenizer)
+    train, test = labelled(reviews or folder.parent.parent / "samples" / "reviews.jsonl", tokenizer, clear)
     share = float(np.mean(test.labels))
     return Probed(
         probe_accuracy(model, train, test),
@@ -59,6 +62,7 @@ def probe(folder: Path, reviews: Path | None) -> Probed:
         max(share, 1 - share),
         len(train.texts),
         len(test.texts),
+        clear,
     )
 
 
@@ -71,17 +75,18 @@ def fresh(model: Model, folder: Path, seed: int) -> Model:
     return Model(model.config, model.kind).initialise(1 + seed).eval()
 
 
-def labelled(path: Path, tokenizer: Tokenizer) -> tuple[Examples, Examples]:
+def labelled(path: Path, tokenizer: Tokenizer, clear: float) -> tuple[Examples, Examples]:
     """Sentences of the share `train`, and all others; the label is whether the mean rating is above 0, and sentences
-    at 0 are left out."""
+    rated nearer to 0 than `clear`, or 0, are left out."""
     found: dict[bool, list[tuple[list[int], int]]] = {True: [], False: []}
     for sentence in read_sentences(path):
         ids, mean = tokenizer.encode(sentence.text, special=True), float(np.mean(sentence.ratings))
-        if ids and mean:
+        if ids and mean and abs(mean) >= clear:
             found[sentence.share == "train"].append((ids, int(mean > 0)))
     for name, examples in (("in", found[True]), ("outside", found[False])):
         if len({label for _, label in examples}) < 2:
-            raise UserError(f"{path} has no praise or no blame {name} the share `train`: a probe needs both.")
+            raise UserError(f"{path} has no praise or no blame {name} the share `train` that is rated {clear:g} or more from 0: a probe "
+                "needs both.")
     train, test = (
         Examples([ids for ids, _ in found[key]], np.array([label for _, label in found[key]])) for key in (True, False)
     )

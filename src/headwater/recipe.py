@@ -89,8 +89,8 @@ class PretrainSettings(StageSettings):
     model: ModelSettings = ModelSettings()
     mask_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.15,
-        description="`masked` only: share of the tokens that are predicted in training (Devlin et al. 2019: 0.15; more learn "
-        "faster, Wettig et al. 2023). Held-out loss is measured at 0.15.",
+        description="`masked` and `denoising`: share of the tokens that are predicted in training (Devlin et al. 2019: 0.15; "
+        "more learn faster, Wettig et al. 2023). Held-out loss is measured at 0.15.",
     )
     tokens: Count = Field(1_000_000, description="Tokens trained on; fixed, so that a resumed run ends the same.")
     batch_tokens: Count = Field(4096, description="Tokens per update.")
@@ -106,8 +106,8 @@ class PretrainSettings(StageSettings):
 
     @model_validator(mode="after")
     def _masks_are_masked(self) -> PretrainSettings:
-        if self.objective != "masked" and self.mask_share != type(self).model_fields["mask_share"].default:
-            raise ValueError("`mask_share` is only for the objective `masked`; leave it out")
+        if self.objective not in ("masked", "denoising") and self.mask_share != type(self).model_fields["mask_share"].default:
+            raise ValueError("`mask_share` is only for the objectives `masked` and `denoising`; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -254,7 +254,7 @@ def _check_relations(recipe: Recipe) -> None:
 
     step_of(recipe.until)
     model = config_of(recipe.pretrain.model, recipe.tokenizer.vocabulary)
-    check_fits(recipe.pretrain.objective, recipe.pretrain.model.architecture, model)
+    check_fits(recipe.pretrain.objective, recipe.pretrain.model.architecture, model, recipe.pretrain.mask_share)
     if recipe.ppo.max_new_tokens >= model.context:
         raise UserError(
             f"ppo.max_new_tokens = {recipe.ppo.max_new_tokens} leaves no room for a prompt in a context of "

@@ -86,9 +86,22 @@ def test_the_command_s_report(tmp_path):
     assert f"gain by training   {100 * (found.trained - np.mean(found.untrained)):+.1f} points" in str(found)
 
 
+@pytest.mark.parametrize(("clear", "kept"), [(0.0, 4), (1.0, 3), (1.01, 2)])
+def test_sentences_that_people_rated_nearer_to_0_are_left_out(tmp_path, clear, kept):
+    path = tmp_path / "reviews.jsonl"
+    ratings = {"far up": [3, 3], "far down": [-2, -2], "near up": [2, 0], "nearest down": [-1, 0], "tie": [1, -1]}
+    with path.open("w", encoding="utf-8") as file:
+        for share in ("train", "heldout"):
+            for text, values in ratings.items():
+                line = {"id": text, "text": text, "source": "film-reviews", "share": share, "ratings": values}
+                file.write(json.dumps(line) + "\n")
+    train, test = labelled(path, small_tokenizer(1), clear)
+    assert len(train.texts) == len(test.texts) == kept
+
+
 def test_ratings_of_one_kind_are_refused(tmp_path):
     path = reviews(tmp_path, 1)
     with pytest.raises(UserError, match="has no praise or no blame in the share `train`"):
-        labelled(path, small_tokenizer(1))
+        labelled(path, small_tokenizer(1), 1.0)
     with pytest.raises(UserError, match="no rated sentences"):
-        labelled(tmp_path / "nowhere.jsonl", small_tokenizer(1))
+        labelled(tmp_path / "nowhere.jsonl", small_tokenizer(1), 1.0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import UserError
-from headwater.objectives.denoising import Denoising, noise_spans
+from headwater.objectives.denoising import SHARE, Denoising, noise_spans
 from headwater.training.batch import collate
 from words import CHINESE, ENGLISH, small_tokenizer
 
@@ -58,9 +58,9 @@ def test_a_text_in_two_languages_round_trips():
     )
 
 
-@given(st.integers(0, 400), st.integers(0, 2**40))
-def test_spans_lie_apart_within_the_text(length, seed):
-    spans = noise_spans(length, np.random.default_rng(seed))
+@given(st.integers(0, 400), st.floats(0.01, 0.99), st.integers(0, 2**40))
+def test_spans_lie_apart_within_the_text(length, share, seed):
+    spans = noise_spans(length, share, np.random.default_rng(seed))
     places = [0, *(place for span in spans for place in span)]
     assert places == sorted(places)
     assert all(begin > before for begin, before in zip(places[1::2], places[0::2], strict=False))
@@ -72,7 +72,7 @@ def test_fifteen_percent_are_cut_in_spans_of_three_in_the_mean_from_all_places_a
     random = np.random.default_rng(0)
     cut, lengths = np.zeros(200), []
     for _ in range(2000):
-        for begin, end in noise_spans(200, random):
+        for begin, end in noise_spans(200, SHARE, random):
             cut[begin:end] += 1 / 2000
             lengths.append(end - begin)
     assert cut.mean() == pytest.approx(0.15, abs=1e-9)

@@ -23,10 +23,13 @@ class Denoising(SequenceToSequence):
     Which spans is a function of the seed and of the row's index alone; another epoch has other indices, so other spans.
     """
 
-    def __init__(self, sentinels: Sequence[int], seed: int, start: int, control: Collection[int] = ()) -> None:
-        """sentinels: tokens in the order in which they are used. control: tokens that stay at the ends of a text."""
+    def __init__(
+        self, sentinels: Sequence[int], seed: int, start: int, control: Collection[int] = (), share: float = SHARE
+    ) -> None:
+        """sentinels: tokens in the order in which they are used. control: tokens that stay at the ends of a text. share: of
+        the tokens that are cut out."""
         super().__init__(start)
-        self.sentinels, self.seed, self.control = list(sentinels), seed, frozenset(control)
+        self.sentinels, self.seed, self.control, self.share = list(sentinels), seed, frozenset(control), share
 
     def prepare(self, tokens: Sequence[int], index: int) -> Row:
         """A text's tokens → a row. Raises UserError where it has more spans than there are sentinels."""
@@ -35,7 +38,7 @@ class Denoising(SequenceToSequence):
             first += 1
         while last > first and tokens[last - 1] in self.control:
             last -= 1
-        spans = noise_spans(last - first, np.random.default_rng([self.seed, index]))
+        spans = noise_spans(last - first, self.share, np.random.default_rng([self.seed, index]))
         if len(spans) >= len(self.sentinels):
             raise UserError(
                 f"A row of {len(tokens):,} tokens has {len(spans)} spans to be cut out, but the tokenizer only "
@@ -49,15 +52,15 @@ class Denoising(SequenceToSequence):
         return self.pair([*source, *tokens[place:]], [*target, self.sentinels[len(spans)]])
 
 
-def noise_spans(length: int, random: np.random.Generator) -> list[tuple[int, int]]:
-    """(begin, end) of the spans cut out of `length` tokens: `SHARE` of them, `MEAN_SPAN` long in the mean.
+def noise_spans(length: int, share: float, random: np.random.Generator) -> list[tuple[int, int]]:
+    """(begin, end) of the spans cut out of `length` tokens: this share of them, `MEAN_SPAN` long in the mean.
 
     What is cut out and what stays are each divided at random into as many parts, at least one token each, and take
     turns, so that two spans never touch. A text of one token stays whole.
     """
     if length < 2:
         return []
-    cut = min(max(round(SHARE * length), 1), length - 1)
+    cut = min(max(round(share * length), 1), length - 1)
     count = min(max(round(cut / MEAN_SPAN), 1), length - cut)
     spans, place = [], 0
     for kept, taken in zip(_parts(length - cut, count, random), _parts(cut, count, random), strict=True):

@@ -63,7 +63,7 @@ class Pretraining:
     sentinels: int = 0
     """Tokens that the tokenizer reserves for what is masked or cut out."""
     make: Callable[..., TextObjective] | None = None
-    """(tokenizer, seed) → the objective; `masked` also takes the share of tokens that are predicted."""
+    """(tokenizer, seed) → the objective; `masked` and `denoising` also take the share of tokens that are predicted."""
 
 
 def _prefix(_: Tokenizer, seed: int) -> TextObjective:
@@ -78,11 +78,11 @@ def _masked(tokenizer: Tokenizer, seed: int, **share: float) -> TextObjective:
     return objective_class("masked")(tokenizer.mask, tokenizer.vocabulary, words, seed, control, **share)  # type: ignore[no-any-return]
 
 
-def _denoising(tokenizer: Tokenizer, seed: int) -> TextObjective:
+def _denoising(tokenizer: Tokenizer, seed: int, **share: float) -> TextObjective:
     from headwater.models.presets import DECODER_START
 
     return objective_class("denoising")(  # type: ignore[no-any-return]
-        tokenizer.sentinels, seed, DECODER_START, control_tokens(tokenizer)
+        tokenizer.sentinels, seed, DECODER_START, control_tokens(tokenizer), **share
     )
 
 
@@ -99,7 +99,7 @@ PRETRAINING: dict[str, Pretraining] = {
 }
 
 
-def check_fits(objective: str, architecture: str, model: TransformerConfig) -> None:
+def check_fits(objective: str, architecture: str, model: TransformerConfig, mask_share: float) -> None:
     """Raises UserError where a model of this form cannot learn the objective."""
     from headwater.models.presets import PRESETS
 
@@ -111,9 +111,9 @@ def check_fits(objective: str, architecture: str, model: TransformerConfig) -> N
             f"pretrain.objective = {objective} needs {what}, which pretrain.model.architecture = {architecture} is not: "
             f"choose {', '.join(fitting[:-1])} or {fitting[-1]}."
         )
-    longest = 20 * (PRETRAINING[objective].sentinels - 1)  # a span of three tokens in each twenty
+    longest = int(3 * (PRETRAINING[objective].sentinels - 1) / mask_share)  # a sentinel for each span of three tokens
     if objective == "denoising" and model.context > longest:
         raise UserError(
-            f"pretrain.model.context = {model.context} is too long for pretrain.objective = denoising, which has sentinels "
-            f"for {longest:,} tokens: make it shorter."
+            f"pretrain.model.context = {model.context} is too long for pretrain.objective = denoising, which at "
+            f"pretrain.mask_share = {mask_share:g} has sentinels for {longest:,} tokens: make it shorter."
         )

@@ -79,7 +79,7 @@ def parts_of(stage: Stage, tokenizer: Tokenizer, steps: int) -> tuple[Objective,
             train, seed=stage.seed, width=context, rows=tokens // context, steps=steps, rows_per_batch=ROWS_PER_BATCH
         )
         return CausalLM(), packed, HeldOutText(train, heldout, tokenizer, context)
-    share = {"share": settings.mask_share} if settings.objective == "masked" else {}
+    share = {"share": settings.mask_share} if settings.objective in ("masked", "denoising") else {}
     objective = make(tokenizer, stage.seed, **share)
     source = DocumentRows(
         train,
