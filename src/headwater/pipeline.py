@@ -152,6 +152,8 @@ def _identity(recipe: Recipe, run: Run, step: Step) -> Identity:
     parents = {parent: (run.manifest(parent) or {}).get("content_hash", "") for parent in step.parents}
     if step.name == "corpus":
         parents |= folders_of_texts(recipe)
+    if "base" in step.reads:
+        parents |= folder_of_base(recipe)
     return Identity.of(recipe, step.name, parents, step.reads)
 
 
@@ -161,6 +163,16 @@ def folders_of_texts(recipe: Recipe) -> dict[str, str]:
 
     folders = [source.folder for source in recipe.corpus.sources if source.folder is not None]
     return {f"folder {folder}": fingerprint(Path(folder)) for folder in folders}
+
+
+def folder_of_base(recipe: Recipe) -> dict[str, str]:
+    """{"base PATH": hash of what stands there}, where the recipe starts from a user's own model; published ones are pinned."""
+    from headwater.corpus.documents import fingerprint
+
+    path = Path(recipe.base or "")
+    if not recipe.base or not path.exists():
+        return {}
+    return {f"base {recipe.base}": fingerprint(path) if path.is_dir() else storage.sha256_of(path)}
 
 
 def _refuse_what_cannot_answer(recipe: Recipe, stages: Sequence[str]) -> None:

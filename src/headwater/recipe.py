@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from headwater.errors import UserError
-from headwater.models.settings import ModelSettings
+from headwater.models.settings import LoraSettings, ModelSettings
 from headwater.settings import Count, Fraction, Positive, Seed, Settings, read_with_overrides, validate_as
 from headwater.training.settings import AveragingSettings, OptimiserSettings, Precision, ScheduleSettings
 
@@ -92,7 +92,9 @@ class PretrainSettings(StageSettings):
         description="`masked` and `denoising`: share of the tokens that are predicted in training (Devlin et al. 2019: 0.15; "
         "more learn faster, Wettig et al. 2023). Held-out loss is measured at 0.15.",
     )
-    tokens: Count = Field(1_000_000, description="Tokens trained on; fixed, so that a resumed run ends the same.")
+    tokens: Annotated[int, Field(ge=0)] = Field(
+        1_000_000, description="Tokens trained on; fixed, so that a resumed run ends the same. 0 only with a `base`."
+    )
     batch_tokens: Count = Field(4096, description="Tokens per update.")
     optimiser: OptimiserSettings = OptimiserSettings(name="muon")
     schedule: ScheduleSettings = ScheduleSettings(name="linear", warmup=0.02)
@@ -106,7 +108,10 @@ class PretrainSettings(StageSettings):
 
     @model_validator(mode="after")
     def _masks_are_masked(self) -> PretrainSettings:
-        if self.objective not in ("masked", "denoising") and self.mask_share != type(self).model_fields["mask_share"].default:
+        if (
+            self.objective not in ("masked", "denoising")
+            and self.mask_share != type(self).model_fields["mask_share"].default
+        ):
             raise ValueError("`mask_share` is only for the objectives `masked` and `denoising`; leave it out")
         return self
 
@@ -135,6 +140,7 @@ class SftSettings(StageSettings):
 
     epochs: Count = 2
     batch_examples: Count = 32
+    lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=5e-4)
     schedule: ScheduleSettings = ScheduleSettings(name="cosine", warmup=0.05)
     precision: Precision = "auto"
@@ -150,6 +156,7 @@ class FeedbackSettings(StageSettings):
 class RewardSettings(StageSettings):
     epochs: Count = 2
     batch_rankings: Count = 8
+    lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=3e-4, weight_decay=0.01)
     schedule: ScheduleSettings = ScheduleSettings(name="cosine", warmup=0.05)
     precision: Precision = "auto"
@@ -191,6 +198,11 @@ class PpoSettings(StageSettings):
     kl_limit: Positive = Field(12.0, description="Held-out KL up to which a checkpoint may be chosen.")
     evaluate_every: Count = Field(10, description="Iterations between evaluations on the selection prompts.")
     evaluate_prompts: Count = 128
+    lora: LoraSettings | None = Field(
+        None,
+        description="Train adapters in place of the weights of policy and critic; the reference then is the policy "
+        "without them. Absent: all weights.",
+    )
     policy_optimiser: OptimiserSettings = OptimiserSettings(learning_rate=1e-4, epsilon=1e-5)
     critic_optimiser: OptimiserSettings = OptimiserSettings(learning_rate=3e-4, epsilon=1e-5)
     schedule: ScheduleSettings = ScheduleSettings(name="linear")
@@ -215,6 +227,11 @@ class Recipe(Settings):
     threads: Count | None = Field(None, description="CPU threads; absent: as many as the machine has cores.")
     tensorboard: bool = Field(
         False, description="Write what is measured on the way as TensorBoard files, too, into STAGE/tensorboard."
+    )
+    base: str | None = Field(
+        None,
+        description="A pretrained model to start from: a name of `headwater models`, a folder or a .gguf file. Its tokenizer "
+        "is used, and it is trained on for `pretrain.tokens`, which may be 0. Absent: a fresh model.",
     )
     samples: SampleSettings = SampleSettings()
     corpus: CorpusSettings
@@ -246,6 +263,18 @@ def validate(data: dict[str, Any], place: str, overrides: Sequence[str] = ()) ->
     return recipe
 
 
+def _check_base(recipe: Recipe) -> None:
+    """Raises UserError where a recipe sets what its base model has settled."""
+    fresh = ModelSettings(context=recipe.pretrain.model.context)
+    changed = [
+        name for name in ModelSettings.model_fields if getattr(recipe.pretrain.model, name) != getattr(fresh, name)
+    ]
+    if changed:
+        raise UserError(f"pretrain.model.{changed[0]} is that of the `base`, {recipe.base}: leave it out.")
+    if recipe.pretrain.objective != "causal":
+        raise UserError("A `base` is trained on with pretrain.objective = causal: leave the objective out.")
+
+
 def _check_relations(recipe: Recipe) -> None:
     """Raises UserError where settings that are right alone do not fit each other: before any stage has run."""
     from headwater.models.presets import config_of
@@ -253,6 +282,12 @@ def _check_relations(recipe: Recipe) -> None:
     from headwater.steps import step_of
 
     step_of(recipe.until)
+    if recipe.base is None and not recipe.pretrain.tokens:
+        raise UserError(
+            "pretrain.tokens = 0 leaves a fresh model untrained: give a `base` to start from, or more tokens."
+        )
+    if recipe.base is not None:
+        _check_base(recipe)
     model = config_of(recipe.pretrain.model, recipe.tokenizer.vocabulary)
     check_fits(recipe.pretrain.objective, recipe.pretrain.model.architecture, model, recipe.pretrain.mask_share)
     if recipe.ppo.max_new_tokens >= model.context:

@@ -34,14 +34,15 @@ STEPS = (
     ),
     Step(
         "tokenizer",
-        "Train the tokenizer and write the corpus as tokens.",
+        "Train the tokenizer, or take the base model's, and write the corpus as tokens.",
         parents=("corpus",),
-        reads=("corpus.sources", "pretrain.model.context", "pretrain.objective"),
+        reads=("base", "corpus.sources", "pretrain.model.context", "pretrain.objective"),
     ),
     Step(
         "pretrain",
-        "Train a Transformer from scratch.",
+        "Train a Transformer from scratch, or the base model further.",
         parents=("tokenizer",),
+        reads=("base",),
         goes_on=True,
     ),
     Step(

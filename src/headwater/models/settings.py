@@ -54,3 +54,13 @@ class ModelSettings(Settings):
     gradient_checkpointing: bool = Field(
         False, description="Compute each block again in the backward pass: less memory, a third more time."
     )
+
+
+class LoraSettings(Settings):
+    """Adapters that are trained in place of the weights; see `models/lora.py`."""
+
+    rank: Count = Field(16, description="Rows of an adapter's thin matrices.")
+    alpha: Positive = Field(32.0, description="An adapter's output is scaled by alpha/rank.")
+    maps: Literal["all", "attention"] = Field(
+        "all", description="Which linear maps of the blocks have adapters; `attention`: queries, keys, values, output."
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.feedback.reader import Ranking
+from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
 from headwater.objectives.preference import Preference, Rankings
 from headwater.recipe import RewardSettings
@@ -35,6 +36,8 @@ def train_reward_model(
     objective = Preference(settings.ties, centring=settings.centring)
     groups = ranking_rows(rankings, objective, tokenizer, backbone.config.context)
     model = backbone.with_head("reward", seed)
+    if settings.lora:
+        adapt(model, settings.lora, seed)
     engine = Engine(
         {"reward": Learner(model, settings.optimiser, settings.schedule, precision)},
         Rankings(groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings, budget=4096),
@@ -47,7 +50,7 @@ def train_reward_model(
     engine.resume()
     engine.fit()
     engine.save()  # a later part of the stage may be interrupted: it finds the finished model here
-    return engine.learners["reward"].release()
+    return merge(engine.learners["reward"].release())
 
 
 def drop_checkpoints(*folders: Path) -> None:

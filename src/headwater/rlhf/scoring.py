@@ -38,7 +38,9 @@ class RewardModel:
         return self.gain * raw_scores(self.model, dialogues) + self.bias
 
     def frozen(self, dtype: torch.dtype) -> RewardModel:
-        """A copy in this number format."""
+        """The same in this number format: a copy, where it is another one."""
+        if self.model.dtype == dtype:
+            return self
         return RewardModel(self.model.frozen(dtype), self.gain, self.bias)
 
     @classmethod

@@ -28,11 +28,10 @@ class Yardstick:
     missing_stop_reward: float
 
     def frozen(self, dtype: torch.dtype) -> Yardstick:
-        """The same in another number format: that of a policy in training, so that their KL is 0 at the start."""
-        if dtype == self.reference.dtype:
-            return self
+        """The same in this number format: that of a policy in training, so that their KL is 0 at the start."""
         rewards = {name: reward.frozen(dtype) for name, reward in self.rewards.items()}
-        return replace(self, reference=self.reference.frozen(dtype), rewards=rewards)
+        reference = self.reference if self.reference.dtype == dtype else self.reference.frozen(dtype)
+        return replace(self, reference=reference, rewards=rewards)
 
     def measure(self, policy: Model) -> dict[str, float]:
         """Mean scores, KL to the reference (nats per answer), entropy (nats per token), length in tokens, and the shares
@@ -96,7 +95,8 @@ class BestPolicy:
         """Puts the kept weights into the policy."""
         with torch.no_grad():
             for name, parameter in policy.named_parameters():
-                parameter.copy_(self.weights[name])
+                if name in self.weights:
+                    parameter.copy_(self.weights[name])
 
     def state_dict(self) -> dict[str, Any]:
         return {"score": self.score, "step": self.step, "weights": self.weights}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import torch
+
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.models.generate import Sampling
 from headwater.models.layout import load_model, save_model
+from headwater.models.lora import adapt, merge, without_adapters
 from headwater.models.model import Model
 from headwater.objectives.policy import Policy
 from headwater.progress import say
@@ -32,9 +35,15 @@ def run(stage: Stage) -> dict[str, Any]:
     settings = stage.recipe.ppo
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
-    policy, reference = (load_model(stage.parent("sft") / "model")[0] for _ in range(2))
+    policy, _ = load_model(stage.parent("sft") / "model")
     reward, selection = (RewardModel.load(stage.parent("reward") / name) for name in ("model", "selection"))
     critic = reward.model.with_head("critic", stage.seed).requires_grad_(True)
+    if settings.lora:
+        adapt(policy, settings.lora, stage.seed)
+        adapt(critic, settings.lora, stage.seed + 1)
+        reference = without_adapters(policy)
+    else:
+        reference = policy.frozen(torch.float32)
     prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
     yardstick = Yardstick(
         prompts["select"][: settings.evaluate_prompts],
@@ -84,6 +93,8 @@ def run(stage: Stage) -> dict[str, Any]:
     if best.step == 0:
         say("ppo: no checkpoint within the limits on KL and length is better than the SFT policy, which is kept.")
     after = yardstick.measure(policy)
+    merge(policy)
+    merge(critic)
     for model, name in ((policy, "model"), (critic, "critic")):
         save_model(model, stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
         tokenizer.save(stage.folder / name, policy.config.context)

@@ -1,4 +1,4 @@
-"""Stage 4: a Transformer, or one of its rivals, from scratch, on the corpus's tokens."""
+"""Stage 4: a Transformer, or one of its rivals, from scratch or from a base model, on the corpus's tokens."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import torch
 
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.errors import UserError
 from headwater.evaluation.heldout import HeldOut, HeldOutTargets, HeldOutText
 from headwater.models.generate import Sampling, generate, resting
-from headwater.models.layout import save_model
+from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.models.presets import build_model
 from headwater.objectives.causal import CausalLM
 from headwater.objectives.registry import PRETRAINING
 from headwater.recipe import PretrainSettings
 from headwater.runs import Stage
+from headwater.stages.base import base_folder
 from headwater.training.averaging import average_of
 from headwater.training.early_stopping import EarlyStopping
 from headwater.training.engine import Engine, Objective
@@ -36,8 +38,8 @@ def run(stage: Stage) -> dict[str, Any]:
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     torch.manual_seed(stage.seed)  # of dropout
     tokenizer = Tokenizer.load(stage.parent("tokenizer"))
-    model = build_model(settings, tokenizer.vocabulary, stage.seed)
-    steps = max(1, settings.tokens // tokens_per_step(settings))
+    model = fresh_or_base(stage, tokenizer)
+    steps = settings.tokens // tokens_per_step(settings) or min(settings.tokens, 1)
     objective, source, heldout = parts_of(stage, tokenizer, steps)
     learner = Learner(model, settings.optimiser, settings.schedule, precision, average_of(settings.averaging, steps))
     stopping = EarlyStopping(heldout.metric, settings.patience, learner) if settings.patience else None
@@ -62,6 +64,25 @@ def run(stage: Stage) -> dict[str, Any]:
         metrics["best_step"] = stopping.best_step
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
     return metrics
+
+
+def fresh_or_base(stage: Stage, tokenizer: Tokenizer) -> Model:
+    """The model with which training begins. Raises UserError where a base is no decoder or its context is too short."""
+    settings = stage.recipe.pretrain
+    if stage.recipe.base is None:
+        return build_model(settings, tokenizer.vocabulary, stage.seed)
+    with base_folder(stage) as folder:
+        model, _ = load_model(folder)
+    if model.kind != "language-model" or model.config.form != "decoder":
+        raise UserError(
+            f"`base` is {stage.recipe.base}, which is no model that writes: choose a decoder of `headwater models`."
+        )
+    if settings.model.context > model.config.context:
+        raise UserError(
+            f"pretrain.model.context = {settings.model.context} is more than the {model.config.context} tokens of the base "
+            f"{stage.recipe.base}: make it shorter."
+        )
+    return model
 
 
 def tokens_per_step(settings: PretrainSettings) -> int:
@@ -100,7 +121,7 @@ def _metrics(stage: Stage, model: Model, heldout: HeldOut, tokens: int) -> dict[
         "objective": stage.recipe.pretrain.objective,
         "parameters": model.parameter_count(),
         "tokens": tokens,
-        "tokens_per_second": speeds[len(speeds) // 2],
+        "tokens_per_second": speeds[len(speeds) // 2] if speeds else 0.0,
         **heldout.whole(model),
         "samples": [line["sample"] for line in lines if "sample" in line],
     }

@@ -11,6 +11,7 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.perplexity import Text, bits_per_byte
 from headwater.models.layout import load_model, save_model
+from headwater.models.lora import adapt, merge
 from headwater.objectives.supervised import Supervised
 from headwater.runs import Stage
 from headwater.tasks.continuation import learnt_texts, read_lines
@@ -25,6 +26,8 @@ def run(stage: Stage) -> dict[str, Any]:
     settings = stage.recipe.sft
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     model, _ = load_model(stage.parent("pretrain") / "model")
+    if settings.lora:
+        adapt(model, settings.lora, stage.seed)
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
     train, heldout = (texts_of(stage, tokenizer, share) for share in ("train", "select"))
     before = bits_per_byte(model, heldout)["all"]
@@ -48,7 +51,7 @@ def run(stage: Stage) -> dict[str, Any]:
     engine.resume()
     engine.fit()
     model.eval()
-    engine.learners["model"].release()
+    merge(engine.learners["model"].release())
     save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "model", model.config.context)
     after = bits_per_byte(model, heldout)["all"]

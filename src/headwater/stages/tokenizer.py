@@ -1,4 +1,6 @@
-"""Stage 3: a byte-level BPE tokenizer, learnt from the training documents, and all documents as token shards."""
+"""Stage 3: a byte-level BPE tokenizer, learnt from the training documents, or that of the base model; and all documents as
+token shards.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from headwater.objectives.registry import PRETRAINING
 from headwater.progress import track
 from headwater.recipe import Recipe
 from headwater.runs import Stage
+from headwater.stages.base import base_folder
 
 _BATCH = 1_000
 
@@ -25,8 +28,12 @@ def run(stage: Stage) -> dict[str, Any]:
     """Writes tokenizer.json, tokenizer_config.json, tokens/train/ and tokens/heldout/."""
     corpus = stage.parent("corpus")
     texts = (document.text for document in read_corpus(corpus) if document.split == "train")
-    sentinels = PRETRAINING[stage.recipe.pretrain.objective].sentinels
-    tokenizer = train_tokenizer(track(texts, "learn the tokenizer"), stage.recipe.tokenizer.vocabulary, sentinels)
+    if stage.recipe.base is None:
+        sentinels = PRETRAINING[stage.recipe.pretrain.objective].sentinels
+        tokenizer = train_tokenizer(track(texts, "learn the tokenizer"), stage.recipe.tokenizer.vocabulary, sentinels)
+    else:
+        with base_folder(stage) as folder:
+            tokenizer = Tokenizer.load(folder)
     tokenizer.save(stage.folder, stage.recipe.pretrain.model.context)
     sizes = Sizes()
     repeated = track(in_passes(corpus, repeats(stage.recipe)), "tokenise for training")

@@ -18,7 +18,10 @@ from headwater.training.settings import OptimiserSettings, ScheduleSettings
 
 
 class Learner:
-    """A module with all that moves it: fp32 masters, optimisers by role, schedule, clip; perhaps an average of its weights."""
+    """A module with all that moves it: fp32 masters, optimisers by role, schedule, clip; perhaps an average of its weights.
+
+    Frozen weights have no master and are in no checkpoint; `release` gives them back as they were.
+    """
 
     def __init__(
         self,
@@ -30,12 +33,18 @@ class Learner:
     ) -> None:
         dtype = DTYPES[precision]
         self.module, self.settings, self.schedule, self.average = module, settings, schedule, average
+        self.separate = dtype != torch.float32
         self.masters: dict[str, Tensor] = {
-            name: torch.nn.Parameter(parameter.detach().clone()) if dtype != torch.float32 else parameter
+            name: torch.nn.Parameter(parameter.detach().clone()) if self.separate else parameter
             for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+        self.frozen: dict[str, Tensor] = {
+            name: parameter.detach().clone() if self.separate else parameter
+            for name, parameter in module.named_parameters()
+            if not parameter.requires_grad
         }
         module.to(dtype)
-        self.separate = dtype != torch.float32
         self.optimisers = optimisers.build(module, self.masters, settings, dtype)
 
     def collect_gradients(self) -> None:
@@ -69,7 +78,7 @@ class Learner:
     def _write(self, weights: Mapping[str, Tensor]) -> None:
         """Gives the module these weights, in its precision."""
         for name, parameter in self.module.named_parameters():
-            if parameter is not weights[name]:
+            if name in weights and parameter is not weights[name]:
                 parameter.copy_(weights[name])
 
     def released_weights(self) -> dict[str, Tensor]:
@@ -82,7 +91,11 @@ class Learner:
         if self.average is None:
             yield
             return
-        kept = {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
+        kept = {
+            name: parameter.detach().clone()
+            for name, parameter in self.module.named_parameters()
+            if name in self.masters
+        }
         self._write(self.released_weights())
         try:
             yield
@@ -92,6 +105,7 @@ class Learner:
     def release(self, weights: Mapping[str, Tensor] | None = None) -> Model:
         """The module in fp32 with `weights`, by default the average where there is one, when training is over."""
         self.module.float()
+        self._write(self.frozen)
         self._write(self.released_weights() if weights is None else weights)
         return self.module
 

@@ -86,8 +86,8 @@ def build(
     """The optimisers of a module's fp32 masters (by parameter name), each parameter in exactly one."""
     embeddings = {f"{place}.weight" for place, part in module.named_modules() if isinstance(part, nn.Embedding)}
     roles: dict[str, list[Tensor]] = defaultdict(list)
-    for name, _ in module.named_parameters():
-        roles["plain" if name in embeddings else role(name, masters[name], settings)].append(masters[name])
+    for name, master in masters.items():
+        roles["plain" if name in embeddings else role(name, master, settings)].append(master)
     optimisers: list[torch.optim.Optimizer] = []
     if roles["muon"]:
         rate, decay = settings.matrix_learning_rate, settings.weight_decay

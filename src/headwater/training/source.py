@@ -60,7 +60,7 @@ class _Documents:
         return self.shards.document(int(self._order[1][place])).tolist()  # type: ignore[no-any-return]
 
     def progress(self) -> float:
-        return self.step / self.steps
+        return self.step / self.steps if self.steps else 1.0
 
     def at_boundary(self) -> bool:
         return True
