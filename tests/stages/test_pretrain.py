@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from headwater.corpus.shards import TokenisedDocument, write_shards
-from headwater.errors import Interrupted
-from headwater.models.layout import load_model
+from headwater.errors import Interrupted, UserError
+from headwater.models.layout import load_model, save_model
 from headwater.objectives.registry import PRETRAINING
 from headwater.recipe import validate
 from headwater.runs import Stage
 from headwater.stages import pretrain
 from headwater.training.engine import Engine
+from tiny import same_weights, tiny_model, weights_of
 from words import CHINESE, ENGLISH, small_tokenizer
 
 ARCHITECTURE = {"causal": "qwen3", "prefix": "gpt2", "masked": "bert", "denoising": "t5"}
@@ -36,18 +37,21 @@ def tokens(tmp_path_factory):
     return folder
 
 
-def stage_of(objective, folder, tokens, **changes):
+def stage_of(objective, folder, tokens, base=None, pretraining=None, **changes):
     model = {"architecture": ARCHITECTURE[objective], "layers": 1, "d_model": 32, "heads": 2, "context": 32}
+    if base:
+        model = {"context": 32}
     settings = {"objective": objective, "model": model | changes, "tokens": 12_800, "batch_tokens": 256}
     settings |= {
         "optimiser": {"learning_rate": 1e-2},
         "precision": "fp32",
         "evaluate_every": 25,
         "checkpoint_every": 10,
-    }
+    } | (pretraining or {})
     recipe = validate(
         {
             "run": "r",
+            "base": base,
             "threads": 1,
             "corpus": {"sources": [{"samples": "reviews"}]},
             "tokenizer": {"vocabulary": small_tokenizer().vocabulary},
@@ -99,3 +103,39 @@ def test_an_interrupted_stage_ends_as_an_undisturbed_one_with_dropout_too(object
     assert found["heldout_loss"] == expected["heldout_loss"]
     weights = [(stage.folder / "model" / "model.safetensors").read_bytes() for stage in (whole, parts)]
     assert weights[0] == weights[1]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The folder of a decoder with the tokenizer of the fixture `tokens`."""
+    folder = tmp_path_factory.mktemp("models") / "base"
+    tokenizer = small_tokenizer()
+    model = tiny_model(vocabulary=tokenizer.vocabulary)
+    save_model(model, folder, pad=tokenizer.pad, eos=tokenizer.end_of_text)
+    tokenizer.save(folder, 64)
+    return folder
+
+
+def test_a_base_without_more_tokens_stays_as_it_is_and_is_measured(tokens, base, tmp_path):
+    stage = stage_of("causal", tmp_path / "work", tokens, str(base), {"tokens": 0})
+    metrics = pretrain.run(stage)
+    assert same_weights(weights_of(load_model(stage.folder / "model")[0]), weights_of(load_model(base)[0]))
+    assert metrics["tokens"] == 0
+    assert metrics["bits_per_byte"] > 0
+    assert not (stage.folder / "base").exists()
+
+
+def test_a_base_is_trained_on(tokens, base, tmp_path):
+    before = pretrain.run(stage_of("causal", tmp_path / "none", tokens, str(base), {"tokens": 0}))
+    after = pretrain.run(stage_of("causal", tmp_path / "some", tokens, str(base), {"tokens": 2_560}))
+    assert after["tokens"] == 2_560
+    assert after["bits_per_byte"] < before["bits_per_byte"] - 0.5
+
+
+def test_a_base_that_does_not_fit_is_refused(tokens, base, tmp_path):
+    with pytest.raises(UserError, match="context = 65 is more than the 64 tokens of the base"):
+        pretrain.run(stage_of("causal", tmp_path / "long", tokens, str(base), {"model": {"context": 65}}))
+    other = tmp_path / "encoder"
+    save_model(tiny_model("masked", form="encoder", vocabulary=small_tokenizer().vocabulary), other, pad=0, eos=1)
+    with pytest.raises(UserError, match="no model that writes: choose a decoder"):
+        pretrain.run(stage_of("causal", tmp_path / "work", tokens, str(other)))

@@ -5,9 +5,12 @@ from headwater.corpus.documents import Document
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
+from headwater.models.layout import save_model
 from headwater.recipe import Recipe
 from headwater.runs import Stage
 from headwater.stages import tokenizer as stage_tokenizer
+from tiny import tiny_model
+from words import small_tokenizer
 
 
 def recipe(vocabulary=300):
@@ -34,6 +37,20 @@ def documents():
         document("r1", "film-reviews", "train", "The film of the town is golden, the museum is not."),
         document("r2", "shop-reviews", "train", "这座博物馆"),
     ]
+
+
+def test_the_tokenizer_of_a_base_is_taken(tmp_path, documents):
+    own, base = small_tokenizer(), tmp_path / "base"
+    save_model(tiny_model(vocabulary=own.vocabulary), base, pad=own.pad, eos=own.end_of_text)
+    own.save(base, 64)
+    for name in ("corpus", "out"):
+        (tmp_path / name).mkdir()
+    asked = recipe().model_copy(update={"base": str(base)})
+    stage = Stage("tokenizer", asked, tmp_path / "out", {"corpus": corpus_of(tmp_path / "corpus", documents)})
+    metrics = stage_tokenizer.run(stage)
+    assert metrics["vocabulary"] == own.vocabulary != 300
+    ids = Shards(tmp_path / "out" / "tokens" / "heldout").document(0).tolist()
+    assert ids == [own.end_of_text, *own.encode("HELD OUT the museum."), own.end_of_text]
 
 
 def test_shards_hold_the_documents_and_their_repeats(tmp_path, documents):
