@@ -152,7 +152,7 @@ def _ranked(prompt: tuple[Turn, ...], replies: list[Record], place: str) -> Comp
 
 
 def _turn(message: Record, before: tuple[Turn, ...], place: str) -> Turn:
-    role = _ROLES.get(message.get("role", ""))
+    role = _ROLES.get(str(message.get("role")))
     expected = "assistant" if before and before[-1].role == "user" else "user"
     if role != expected:
         raise UserError(
