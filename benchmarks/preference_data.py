@@ -17,14 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from measuring import show, write_json
-
 from headwater.corpus.samples import hash_fraction
 from headwater.errors import UserError
 from headwater.evaluation.bradley_terry import Outcome, Strength, bradley_terry
 from headwater.evaluation.pairwise import Majority, Pair, PairBagOfWords, PairLength, PairScorer, accuracy
 from headwater.feedback.comparisons import Comparison, first_request
 from headwater.feedback.imports import read_dialogues
+from measuring import show, write_json
 
 SETS = ("hh-rlhf", "oasst", "alpaca-eval")
 LEARNT = ("train", "select")
