@@ -13,6 +13,7 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.consistency import Consistency
 from headwater.evaluation.consistency import consistency as measure
+from headwater.evaluation.judges import Judge
 from headwater.evaluation.perplexity import Text, bits_per_byte
 from headwater.models.layout import load_model
 from headwater.models.model import Model
@@ -95,7 +96,12 @@ def consistency(run: Run, folder: Path, typos: float, seed: int, most: int) -> V
         )
     drawn = sorted(np.random.default_rng(seed).permutation(len(lines))[:most])
     model, _ = load_model(folder)
-    judge = (RewardJudge if model.kind == "reward" else PolicyJudge)(model.eval(), Tokenizer.load(folder))
+    if model.kind not in ("reward", "language-model") or model.config.form != "decoder":
+        raise UserError(
+            f"{folder} is no reward model and no policy: name a stage whose model is one, such as reward or ppo."
+        )
+    tokenizer = Tokenizer.load(folder)
+    judge: Judge = RewardJudge(model, tokenizer) if model.kind == "reward" else PolicyJudge(model, tokenizer)
     told = load_recipe(run.folder / "recipe.yaml").sft.instructions
     instructions, answers = [told[lines[place].source] for place in drawn], [lines[place].text for place in drawn]
     return Verdicts(judge.name, len(drawn), measure(judge, instructions, answers, typos=typos, seed=seed))

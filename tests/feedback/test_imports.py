@@ -26,7 +26,7 @@ SAID = (
 
 def written(folder: Path, *records: object, name: str = "data.jsonl") -> Path:
     path = folder / name
-    content = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+    content = "".join(json.dumps(record) + "\n" for record in records).encode()
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     return path
 
@@ -55,6 +55,7 @@ def test_a_pair(tmp_path: Path) -> None:
     (comparison,) = found.comparisons
     assert [turn.content for turn in comparison.prompt] == ["Hi", "Yes?", "How?"]
     assert (comparison.answers, comparison.ranks, comparison.annotator) == (("So.", ""), (0, 1), None)
+    assert comparison.share in ("train", "select", "judge", "prompt")
     assert list(comparison.pairs()) == [("So.", "")]
     assert comparison.place.endswith("data.jsonl.gz, line 1")
     assert found.conversations[0].turns[-1] == Turn("assistant", "So.")
@@ -77,14 +78,15 @@ def test_turns_of_one_speaker_become_one_and_other_prompts_are_left_out(tmp_path
     [
         ("Hello", "does not begin with `Human:`"),
         ("", "does not begin with `Human:`"),
-        ("\n\nHuman: a", "does not end with an answer"),
-        ("\n\nAssistant: a", "does not end with an answer"),
+        ("\n\nHuman: a", "does not end with a request and its answer"),
+        ("\n\nAssistant: a", "does not end with a request and its answer"),
+        ("\n\nHuman: a\n\nAssistant: \ud800", "has no text as `chosen`"),
         (3, "has no text as `chosen`"),
     ],
 )
 def test_a_bad_dialogue_is_named_with_its_line(tmp_path: Path, chosen: object, sentence: str) -> None:
     good = {"chosen": dialogue("a", "b"), "rejected": dialogue("a", "c")}
-    with pytest.raises(UserError, match=rf"line 2.*{sentence}|{sentence}"):
+    with pytest.raises(UserError, match=rf"line 2 {sentence}"):
         read(tmp_path, good, {"chosen": chosen, "rejected": dialogue("a", "b")})
 
 

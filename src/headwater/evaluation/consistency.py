@@ -16,12 +16,22 @@ import numpy as np
 from headwater.evaluation.judges import Judge
 from headwater.evaluation.pairs import pair_accuracy
 
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {
-    **{"q": "wa", "w": "qes", "e": "wrd", "r": "etf", "t": "ryg", "y": "tuh", "u": "yij", "i": "uok", "o": "ipl"},
-    **{"p": "ol", "a": "qsz", "s": "awdx", "d": "sefc", "f": "drgv", "g": "fthb", "h": "gyjn", "j": "hukm"},
-    **{"k": "jil", "l": "kop", "z": "asx", "x": "zsdc", "c": "xdfv", "v": "cfgb", "b": "vghn", "n": "bhjm", "m": "njk"},
+    letter: "".join(
+        other
+        for row, places in (
+            (number - 1, (place, place + 1)),
+            (number, (place - 1, place + 1)),
+            (number + 1, (place - 1, place)),
+        )
+        if 0 <= row < len(_ROWS)
+        for other in (_ROWS[row][at] for at in places if 0 <= at < len(_ROWS[row]))
+    )
+    for number, letters in enumerate(_ROWS)
+    for place, letter in enumerate(letters)
 }
-"""Keys beside a letter's on a QWERTY keyboard."""
+"""{letter: the keys that touch its own on a QWERTY keyboard}."""
 
 CONTRACTIONS = {
     **{"do not": "don't", "does not": "doesn't", "did not": "didn't", "is not": "isn't", "are not": "aren't"},

@@ -85,13 +85,10 @@ class PairBagOfWords:
             if "vocabulary" not in str(error) and "no terms" not in str(error):
                 raise
             raise UserError("The answers have no words: check the texts of the preferences.") from None
-        difference = self._differences(pairs)
-        labels = np.array([pair.first_is_better for pair in pairs])
         # Every pair stands in both orders, so that both labels are there, and no side is preferred.
-        from scipy.sparse import vstack
-
+        both = [*pairs, *(Pair(pair.prompt, pair.second, pair.first, not pair.first_is_better) for pair in pairs)]
         self._model: Any = LogisticRegression(C=self.inverse_penalty, fit_intercept=False, max_iter=300)
-        self._model.fit(vstack([difference, -difference]), np.concatenate([labels, ~labels]))
+        self._model.fit(self._differences(both), [pair.first_is_better for pair in both])
 
     def margins(self, pairs: Sequence[Pair]) -> Array:
         """[pairs], in logits."""

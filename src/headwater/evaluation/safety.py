@@ -108,4 +108,5 @@ def wilson(count: int, total: int, z: float = 1.959963984540054) -> Share:
     share = count / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return Share(count, total, share, max(0.0, middle - half), min(1.0, middle + half))
+    # At the ends the interval's own is exact; rounding must not move it past the share.
+    return Share(count, total, share, middle - half if count else 0.0, middle + half if count < total else 1.0)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import UserError
-from headwater.feedback.comparisons import Comparison, Conversation, Turn
+from headwater.feedback.comparisons import Comparison, Conversation, Role, Turn
 
 Record = dict[str, Any]
 
@@ -46,9 +46,8 @@ def read_dialogues(path: Path) -> Dialogues:
 
 def read_records(path: Path) -> Iterator[tuple[Record, str]]:
     """(JSON object, its place) of every line that is not empty, or of every member of a JSON list."""
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8") as lines:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if number == 1 and line.lstrip().startswith("["):
                     members = _parsed(line + lines.read(), str(path))
@@ -109,13 +108,13 @@ def spoken(text: str, what: str) -> tuple[Turn, ...]:
             turn = Turn(turn.role, f"{turns.pop().content}\n\n{turn.content}".strip())
         turns.append(turn)
     if turns[-1].role != "assistant" or len(turns) < 2:
-        raise UserError(f"{what} does not end with an answer of the assistant: mend or remove the line.")
+        raise UserError(f"{what} does not end with a request and its answer: mend or remove the line.")
     return tuple(turns)
 
 
 # Open-Assistant
 
-_ROLES = {"prompter": "user", "assistant": "assistant"}
+_ROLES: dict[str, Role] = {"prompter": "user", "assistant": "assistant"}
 
 
 def read_tree(record: Record, place: str, found: Dialogues) -> None:
@@ -127,16 +126,15 @@ def read_tree(record: Record, place: str, found: Dialogues) -> None:
         message, before, followed = waiting.pop()
         turns = (*before, _turn(message, before, place))
         replies = _replies(message, place)
-        alive = [reply for reply in replies if not reply.get("deleted")]
-        found.left_out["deleted message"] += len(replies) - len(alive)
+        found.left_out["deleted message"] += sum(bool(reply.get("deleted")) for reply in _all_replies(message, place))
         asked = turns[-1].role == "user"
-        ranked = sorted((reply for reply in alive if type(reply.get("rank")) is int), key=lambda reply: reply["rank"])
-        best = next(iter(ranked or alive), None)
+        ranked = sorted((reply for reply in replies if type(reply.get("rank")) is int), key=lambda reply: reply["rank"])
+        best = next(iter(ranked or replies), None)
         if asked and len(ranked) > 1:
             found.comparisons.append(_ranked(turns, ranked, place))
-        if not asked and followed and not any(_replies(reply, place) for reply in alive):
+        if not asked and followed and not any(_replies(reply, place) for reply in replies):
             found.conversations.append(Conversation(turns, "oasst", place))
-        waiting += [(reply, turns, followed and (not asked or reply is best)) for reply in reversed(alive)]
+        waiting += [(reply, turns, followed and (not asked or reply is best)) for reply in reversed(replies)]
 
 
 def _ranked(prompt: tuple[Turn, ...], replies: list[Record], place: str) -> Comparison:
@@ -153,7 +151,7 @@ def _ranked(prompt: tuple[Turn, ...], replies: list[Record], place: str) -> Comp
 
 def _turn(message: Record, before: tuple[Turn, ...], place: str) -> Turn:
     role = _ROLES.get(str(message.get("role")))
-    expected = "assistant" if before and before[-1].role == "user" else "user"
+    expected: Role = "assistant" if before and before[-1].role == "user" else "user"
     if role != expected:
         raise UserError(
             f"A message in {place} has the role {message.get('role')!r} where it is the {expected}'s turn: mend it."
@@ -162,6 +160,11 @@ def _turn(message: Record, before: tuple[Turn, ...], place: str) -> Turn:
 
 
 def _replies(message: Record, place: str) -> list[Record]:
+    """Those that were not deleted."""
+    return [reply for reply in _all_replies(message, place) if not reply.get("deleted")]
+
+
+def _all_replies(message: Record, place: str) -> list[Record]:
     replies = message.get("replies", [])
     if not isinstance(replies, list):
         raise UserError(f"A message in {place} has `replies` that are no list: mend or remove the line.")
@@ -224,6 +227,9 @@ LAYOUTS: dict[tuple[str, ...], Callable[[Record, str, Dialogues], None]] = {
 
 # What every layout is made of
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a character, which JSON can write and nothing can store."""
+
 
 def _parsed(text: str, place: str) -> Any:
     try:
@@ -246,6 +252,6 @@ def _numbered(members: Any, path: Path) -> Iterator[tuple[Any, str]]:
 
 def _text(record: Record, name: str, place: str) -> str:
     value = record.get(name)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or _SURROGATE.search(value):
         raise UserError(f"{place} has no text as `{name}`: mend or remove the line.")
     return value
