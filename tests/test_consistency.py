@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_chat import make
 
 from headwater.consistency import PolicyJudge, consistency
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.models.layout import load_model
 from headwater.runs import Run
+from test_chat import make
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from test_chat import make
 
 from headwater import safety as safety_module
 from headwater.errors import UserError
 from headwater.evaluation.lexicon import Lexicon
 from headwater.safety import safety
+from test_chat import make
 
 
 @pytest.fixture(autouse=True)
