@@ -55,10 +55,10 @@ def test_both_at_once() -> None:
 
 def test_the_interval_covers_the_truth() -> None:
     covered = 0
-    for repeat in range(60):
-        found = length_controlled_win_rate(*judged(200, 0.5, 1.0, seed=repeat), resamples=150, seed=repeat)
+    for repeat in range(40):
+        found = length_controlled_win_rate(*judged(200, 0.5, 1.0, seed=repeat), resamples=100, seed=repeat)
         covered += found.low <= 1 / (1 + np.exp(-0.5)) <= found.high
-    assert covered >= 52
+    assert covered >= 33
 
 
 def test_equal_lengths_give_the_plain_win_rate() -> None:
