@@ -99,7 +99,19 @@ def test_finding_its_way_needs_no_torch(tmp_path: Path, recipe: Path) -> None:
 
 def test_help_lists_every_command(tmp_path: Path) -> None:
     shown = headwater(tmp_path, "--help").stdout
-    for command in ("run", *STAGES, "chat", "models", "import", "export", "lineage", "runs", "doctor"):
+    for command in (
+        "run",
+        *STAGES,
+        "chat",
+        "models",
+        "import",
+        "export",
+        "safety",
+        "consistency",
+        "lineage",
+        "runs",
+        "doctor",
+    ):
         assert f"\n  {command} " in shown
 
 

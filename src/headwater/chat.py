@@ -40,25 +40,18 @@ def chat(
     """
     if not temperature > 0:  # not a number
         raise UserError(f"--temperature {temperature} is no number above 0: give one such as 0.8.")
-    model, tokenizer = exchange.load(model_folder)
-    if model.kind != "language-model":
-        raise UserError(
-            f"{model_folder} is a {model.kind} model, which writes no text: name a stage or a folder whose model does."
-        )
-    if tokenizer is None:
-        raise UserError(f"{model_folder} has no tokenizer.json, without which a model reads no text: put it there.")
-    padding = () if tokenizer.padding is None else (tokenizer.padding,)  # who pads has nothing more to say
+    model, tokenizer = load_writer(model_folder)
     sampling = Sampling(
         max_new_tokens,
         0.0 if greedy else temperature,
         top_k,
         top_p,
-        stop_tokens=(*tokenizer.stop_tokens, *padding),
+        stop_tokens=stop_tokens(tokenizer),
         min_p=min_p,
         repetition_penalty=repetition_penalty,
         stop_strings=tuple(stop),
     )
-    before = _told_before(tokenizer, system)
+    before = told_before(tokenizer, system)
     if prompt is not None:
         say_answer(model, tokenizer, [*before, {"role": "user", "content": prompt}], sampling, seed)
         return
@@ -72,6 +65,24 @@ def chat(
             continue
         conversation += [turn, {"role": "assistant", "content": answer}]
         seed += 1
+
+
+def load_writer(model_folder: Path) -> tuple[Model, Tokenizer]:
+    """A model that writes text, and its tokenizer. Raises UserError where it is none, or has none."""
+    model, tokenizer = exchange.load(model_folder)
+    if model.kind != "language-model":
+        raise UserError(
+            f"{model_folder} is a {model.kind} model, which writes no text: name a stage or a folder whose model does."
+        )
+    if tokenizer is None:
+        raise UserError(f"{model_folder} has no tokenizer.json, without which a model reads no text: put it there.")
+    return model, tokenizer
+
+
+def stop_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What ends an answer; the padding too: who pads has nothing more to say."""
+    padding = () if tokenizer.padding is None else (tokenizer.padding,)
+    return (*tokenizer.stop_tokens, *padding)
 
 
 def say_answer(
@@ -105,7 +116,7 @@ def prompt_ids(model: Model, tokenizer: Tokenizer, conversation: list[dict[str, 
         conversation = [*conversation[:first], *conversation[first + 2 :]]
 
 
-def _told_before(tokenizer: Tokenizer, system: str) -> list[dict[str, str]]:
+def told_before(tokenizer: Tokenizer, system: str) -> list[dict[str, str]]:
     """The message that goes before a dialogue: none where the model's template takes none."""
     told = [{"role": "system", "content": system}]
     if not system or tokenizer.is_own or not tokenizer.has_chat_template:

@@ -59,6 +59,8 @@ def build() -> typer.Typer:
     app.command("models")(models)
     app.command("diagnose")(diagnose)
     app.command("probe")(probe)
+    app.command("safety")(safety)
+    app.command("consistency")(consistency)
     app.command("import")(import_)
     app.command("export")(export)
     app.command("lineage")(lineage)
@@ -256,6 +258,46 @@ def probe(
     from headwater.probe import probe as measure
 
     print(measure(folder, reviews, clear))
+
+
+def safety(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, RUN/STAGE, or the folder of a model.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 96,
+    result: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the shares and all answers here, too.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where fetched packages are kept; else ~/.cache/headwater."),
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Tell how often a model refuses harmful and harmless questions, is rude, or names personal data."""
+    from headwater import catalogue
+
+    folder = catalogue.model_folder(model, catalogue.runs_root(root))
+    from headwater.exchange import default_cache
+    from headwater.safety import safety as measure
+
+    with stoppable():
+        print(measure(folder, cache or default_cache(), max_new_tokens, result))
+
+
+def consistency(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run: its reward model; or RUN/STAGE.")],
+    typos: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of words that get a typing mistake.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed makes the same mistakes.")] = 1,
+    sentences: Annotated[int, typer.Option(min=2, help="Held-out sentences at most.")] = 400,
+    root: Root = None,
+) -> None:
+    """Tell whether a model's verdict on answers survives typing mistakes, letter case and punctuation."""
+    from headwater import catalogue
+
+    place, stage = catalogue.find_stage(name, catalogue.runs_root(root))
+    folder = catalogue.model_folder(name, catalogue.runs_root(root), stage or "reward")
+    from headwater.consistency import consistency as measure
+
+    print(measure(place, folder, typos, seed, sentences))
 
 
 def lineage(

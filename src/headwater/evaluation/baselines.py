@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import UserError
-from headwater.evaluation.text_metrics import units
+from headwater.evaluation.text_metrics import lengths
 
 Array = NDArray[np.float64]
 
@@ -69,9 +69,9 @@ class Length:
 
     def fit(self, texts: Sequence[str], ratings: ArrayLike) -> Length:
         """Takes the sign of the covariance of length and mean rating [texts]."""
-        lengths = lengths_of(texts)
+        long = lengths_of(texts)
         rated = np.asarray(ratings, dtype=np.float64)
-        covariance = ((lengths - lengths.mean()) * (rated - rated.mean())).sum() if len(lengths) else 0.0
+        covariance = ((long - long.mean()) * (rated - rated.mean())).sum() if len(long) else 0.0
         self.sign = -1.0 if covariance < 0 else 1.0
         return self
 
@@ -80,4 +80,4 @@ class Length:
 
 
 def lengths_of(texts: Sequence[str]) -> Array:
-    return np.array([len(units(text)) for text in texts], dtype=np.float64)
+    return np.array(lengths(texts), dtype=np.float64)

@@ -54,9 +54,14 @@ def variety(before: Sequence[str], after: Sequence[str], n: int = 2) -> Variety:
     return Variety(share_before, share_after, share_after / share_before if share_before else float("nan"))
 
 
+def lengths(texts: Sequence[str]) -> list[int]:
+    """Number of units of each text."""
+    return [len(units(text)) for text in texts]
+
+
 def mean_length(texts: Sequence[str]) -> float:
     """Mean number of units; 0 where there are no texts."""
-    return sum(len(units(text)) for text in texts) / len(texts) if texts else 0.0
+    return sum(lengths(texts)) / len(texts) if texts else 0.0
 
 
 def length_ratio(before: Sequence[str], after: Sequence[str]) -> float:

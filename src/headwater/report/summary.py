@@ -36,7 +36,16 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ppo": ("ppo", ("kl", "reward_before", "reward_after", "chosen_step")),
     "evaluation": (
         "evaluate",
-        ("prompts", "win_rate", "win_rate_ci", "kl", "distinct_2_ratio", "length_ratio"),
+        (
+            "prompts",
+            "win_rate",
+            "win_rate_ci",
+            "length_controlled_win_rate",
+            "length_controlled_win_rate_ci",
+            "kl",
+            "distinct_2_ratio",
+            "length_ratio",
+        ),
     ),
 }
 """{section of the summary: (stage that measures it, keys that are always there)}."""
@@ -58,7 +67,7 @@ def summarise(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     seconds = {stage: round(_number(manifest.get("seconds")), 2) for stage, manifest in manifests.items()}
     memory = [_number(manifest.get("peak_memory_mb")) for manifest in manifests.values()]
     sections = {section: _section(manifests.get(stage, {}), keys) for section, (stage, keys) in SECTIONS.items()}
-    for name in ("win_rate", "win_rate_ci"):
+    for name in ("win_rate", "win_rate_ci", "length_controlled_win_rate", "length_controlled_win_rate_ci"):
         measured = sections["evaluation"][name] or {}
         sections["evaluation"][name] = {**dict.fromkeys(JUDGES), **measured}
     return {

@@ -9,8 +9,9 @@ import numpy as np
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.judges import BagOfWordsJudge, LexiconJudge
+from headwater.evaluation.length_controlled import length_controlled_win_rate
 from headwater.evaluation.perplexity import bits_per_byte
-from headwater.evaluation.text_metrics import length_ratio, mean_length, repetition, variety
+from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
 from headwater.evaluation.win_rate import win_rate
 from headwater.feedback.store import Store
 from headwater.models.generate import Answer, Sampling, generate
@@ -51,12 +52,26 @@ def run(stage: Stage) -> dict[str, Any]:
         name: win_rate(pair["before"], pair["after"], resamples=recipe.evaluate.bootstrap, seed=stage.seed)
         for name, pair in scores.items()
     }
+    long = {name: lengths(said) for name, said in own.items()}
+    controlled = {
+        name: length_controlled_win_rate(
+            pair["before"],
+            pair["after"],
+            long["before"],
+            long["after"],
+            resamples=recipe.evaluate.bootstrap,
+            seed=stage.seed,
+        )
+        for name, pair in scores.items()
+    }
     varied = variety(own["before"], own["after"], 2)
     drop_checkpoints(stage.folder / "judge-training")
     return {
         "prompts": len(given),
         "win_rate": {name: rate.rate for name, rate in rates.items()},
         "win_rate_ci": {name: [rate.low, rate.high] for name, rate in rates.items()},
+        "length_controlled_win_rate": {name: rate.rate for name, rate in controlled.items()},
+        "length_controlled_win_rate_ci": {name: [rate.low, rate.high] for name, rate in controlled.items()},
         "kl": kl_of(policies, answers["after"], recipe.ppo.temperature),
         "distinct_2_ratio": varied.ratio,
         "distinct_2_before": varied.before,

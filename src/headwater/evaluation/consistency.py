@@ -1,0 +1,138 @@
+"""Whether a verdict on answers survives changes that leave their meaning alone.
+
+Answers are changed, each in one way, and judged again: the order of two answers to one instruction should stay, and
+scores should move by little of what sets answers apart.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headwater.evaluation.judges import Judge
+from headwater.evaluation.pairs import pair_accuracy
+
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+NEIGHBOURS = {
+    letter: "".join(
+        other
+        for row, places in (
+            (number - 1, (place, place + 1)),
+            (number, (place - 1, place + 1)),
+            (number + 1, (place - 1, place)),
+        )
+        if 0 <= row < len(_ROWS)
+        for other in (_ROWS[row][at] for at in places if 0 <= at < len(_ROWS[row]))
+    )
+    for number, letters in enumerate(_ROWS)
+    for place, letter in enumerate(letters)
+}
+"""{letter: the keys that touch its own on a QWERTY keyboard}."""
+
+CONTRACTIONS = {
+    **{"do not": "don't", "does not": "doesn't", "did not": "didn't", "is not": "isn't", "are not": "aren't"},
+    **{"was not": "wasn't", "were not": "weren't", "have not": "haven't", "has not": "hasn't", "had not": "hadn't"},
+    **{"cannot": "can't", "could not": "couldn't", "would not": "wouldn't", "should not": "shouldn't"},
+    **{"will not": "won't", "it is": "it's", "that is": "that's", "there is": "there's", "i am": "i'm"},
+    **{"you are": "you're", "we are": "we're", "they are": "they're", "i have": "i've", "i will": "i'll"},
+}
+"""Long forms and their short ones; each text's are exchanged for the other."""
+
+_OTHER_FORM = CONTRACTIONS | {short: long for long, short in CONTRACTIONS.items()}
+_FORMS = re.compile(rf"\b(?:{'|'.join(re.escape(form) for form in _OTHER_FORM)})\b", re.IGNORECASE)
+_WORD = re.compile(r"\b[a-z]{4,}\b", re.IGNORECASE | re.ASCII)
+_MARKS = str.maketrans("，。！？；：（）", ",.!?;:()")
+_CLOSING = re.compile(r"[\s.!?。！？]+$")
+
+CHANGES = ("typos", "lower case", "upper case", "punctuation", "contractions")
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """How one change moved the verdicts on the answers that it changed at all.
+
+    order      share of pairs whose order stays (a new tie is ½), with its 95% interval; the bootstrap draws answers
+    shift      mean |Δ score| over the deviation of all unchanged scores
+    changed    answers that the change made different; where fewer than two are, the numbers are NaN
+    """
+
+    order: float
+    low: float
+    high: float
+    shift: float
+    changed: int
+
+
+def consistency(
+    judge: Judge,
+    instructions: Sequence[str],
+    answers: Sequence[str],
+    *,
+    typos: float = 0.1,
+    resamples: int = 500,
+    seed: int = 0,
+) -> dict[str, Consistency]:
+    """{change: what it did to the judge's scores} of answers, each to the instruction of its place.
+
+    typos: share of the words of four letters or more that get a wrong key.
+    """
+    before = judge.score(instructions, answers)
+    deviation = float(before.std())
+    found = {}
+    for name, changed in changed_texts(answers, typos, seed).items():
+        places = [place for place, answer in enumerate(answers) if changed[place] != answer]
+        asked, old = [instructions[place] for place in places], before[places]
+        if len(places) < 2 or not deviation > 0:
+            found[name] = Consistency(np.nan, np.nan, np.nan, np.nan, len(places))
+            continue
+        new = judge.score(asked, [changed[place] for place in places])
+        kept = pair_accuracy(new, old, sources=asked, resamples=resamples, seed=seed)
+        shift = float(np.abs(new - old).mean()) / deviation
+        found[name] = Consistency(kept.accuracy, kept.low, kept.high, shift, len(places))
+    return found
+
+
+def changed_texts(texts: Sequence[str], typos: float, seed: int) -> Mapping[str, list[str]]:
+    """{change: all texts, changed so}; a text's typing mistakes depend on the seed and the text alone."""
+    ways: tuple[Callable[[str], str], ...] = (
+        lambda text: with_typos(text, typos, random.Random(f"{seed}\n{text}")),
+        str.lower,
+        str.upper,
+        repunctuated,
+        other_forms,
+    )
+    return {name: [way(text) for text in texts] for name, way in zip(CHANGES, ways, strict=True)}
+
+
+def with_typos(text: str, share: float, generator: random.Random) -> str:
+    """In this share of the words of four letters or more, one letter becomes one beside it on the keyboard."""
+
+    def mistyped(match: re.Match[str]) -> str:
+        word = match[0]
+        if generator.random() >= share:
+            return word
+        place = generator.randrange(len(word))
+        wrong = generator.choice(NEIGHBOURS[word[place].lower()])
+        return word[:place] + (wrong.upper() if word[place].isupper() else wrong) + word[place + 1 :]
+
+    return _WORD.sub(mistyped, text)
+
+
+def repunctuated(text: str) -> str:
+    """Full-width marks become those of a keyboard; a full stop at the end goes, or comes where no mark stood."""
+    plain = text.translate(_MARKS)
+    return stripped if (stripped := _CLOSING.sub("", plain)) != plain else f"{plain}."
+
+
+def other_forms(text: str) -> str:
+    """ "do not" becomes "don't", and "don't" "do not"; a capital at the beginning stays."""
+
+    def other(match: re.Match[str]) -> str:
+        changed = _OTHER_FORM[match[0].lower()]
+        return changed[0].upper() + changed[1:] if match[0][0].isupper() else changed
+
+    return _FORMS.sub(other, text)
