@@ -106,7 +106,10 @@ class PretrainSettings(StageSettings):
 
     @model_validator(mode="after")
     def _masks_are_masked(self) -> PretrainSettings:
-        if self.objective not in ("masked", "denoising") and self.mask_share != type(self).model_fields["mask_share"].default:
+        if (
+            self.objective not in ("masked", "denoising")
+            and self.mask_share != type(self).model_fields["mask_share"].default
+        ):
             raise ValueError("`mask_share` is only for the objectives `masked` and `denoising`; leave it out")
         return self
 
@@ -167,7 +170,8 @@ class PpoSettings(StageSettings):
     steps: Count = Field(60, description="Iterations: one rollout and its updates each.")
     episodes: Count = Field(64, description="Episodes per iteration.")
     estimator: Literal["gae", "rloo", "grpo"] = Field(
-        "gae", description="How good an answer was: `gae` asks a critic (PPO), `rloo` and `grpo` the other answers to its prompt."
+        "gae",
+        description="How good an answer was: `gae` asks a critic (PPO), `rloo` and `grpo` the other answers to its prompt.",
     )
     group: Count = Field(1, description="Answers to one prompt; at least 2 for `rloo` and `grpo`.")
     epochs: Count = Field(4, description="Passes over an iteration's episodes.")

@@ -62,9 +62,7 @@ def candidates(
     own_seeds = [(seed + number * 2_654_435_761) % 2**63 for seed in seeds for number in range(n)]
     answers = generate(policy, repeated, sampling, own_seeds, label=label)
     scores = scored(scorer, answers, missing_stop_reward)
-    return Candidates(
-        [answers[first : first + n] for first in range(0, len(answers), n)], scores.view(len(prompts), n)
-    )
+    return Candidates([answers[first : first + n] for first in range(0, len(answers), n)], scores.view(len(prompts), n))
 
 
 class ExpertIteration:
@@ -113,9 +111,7 @@ class ExpertIteration:
         count = self.prompts_per_round
         prompts = prompts_in_turn(self.prompts, self.seed, (self.round - 1) * count, count)
         seeds = [(self.seed * 1_000_003 + self.round * count + index) * self.n for index in range(count)]
-        return candidates(
-            self.policy, self.scorer, prompts, self.sampling, seeds, self.n, self.missing_stop_reward
-        )
+        return candidates(self.policy, self.scorer, prompts, self.sampling, seeds, self.n, self.missing_stop_reward)
 
     def _updates(self, found: Candidates) -> list[list[Batch]]:
         best = found.scores.max(dim=1).values

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from headwater.recipe import PpoSettings
-from headwater.rlhf.algorithm import generalised_advantages, group_normalised, leave_one_out, whiten
+from headwater.rlhf.algorithm import generalised_advantages, group_normalised, leave_one_out
 
 
 @dataclass(frozen=True)
