@@ -45,7 +45,7 @@ def test_the_best_and_the_worst_of_n_are_those_by_score_and_n_is_1_plain_samplin
         assert all(answer.prompt == PROMPTS[row] for answer in answers)
         lengths = [len(answer.prompt + answer.tokens) if answer.ended else 100 for answer in answers]
         assert -float(found.scores[row].max()) == min(lengths)
-        assert found.best()[row] is answers[lengths.index(min(lengths))]
+        assert any(found.best()[row] is answer for answer in answers if lengths[answers.index(answer)] == min(lengths))
         assert -float(found.scores[row].min()) == max(lengths)
     assert len({tuple(answer.tokens) for answers in found.answers for answer in answers}) > 4
     single = candidates(policy, shortness, PROMPTS, SAMPLING, [1, 2, 3, 4], 1, -100.0)

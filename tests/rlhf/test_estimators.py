@@ -22,7 +22,10 @@ PROMPTS = [[1, 2], [5], [9, 8, 6, 4], [10, 2, 2]]
 
 def rollouts(estimator, **changes):
     given = PpoSettings(
-        **({"estimator": estimator, "group": 3, "steps": 3, "episodes": 6, "max_new_tokens": 8} | changes)
+        **(
+            {"estimator": estimator, "group": 3, "steps": 3, "episodes": 6, "max_new_tokens": 8, "adaptive": False}
+            | changes
+        )
     )
     policy = lively_model(vocabulary=14)
     reference = lively_model(seed=2, vocabulary=14)

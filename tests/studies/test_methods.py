@@ -10,6 +10,7 @@ from headwater.corpus.tokenizer import train_tokenizer
 from headwater.errors import UserError
 from headwater.manifest import write_manifest
 from headwater.models.layout import save_model
+from headwater.objectives.supervised import Supervised
 from headwater.recipe import load_recipe
 from headwater.studies.findings import Findings
 from headwater.studies.methods import METHODS, budget, changed, passes_per_episode, run, within_budget
@@ -17,7 +18,10 @@ from headwater.studies.methods_basis import NEEDED, Basis
 from headwater.studies.methods_report import BEST_OF_N, findings
 from headwater.studies.methods_settings import Settings
 from headwater.studies.study import Study, trials_of
-from tiny import lively_model, tiny_model
+from headwater.tasks.continuation import learnt_texts, read_lines
+from headwater.training.engine import Engine
+from headwater.training.source import Examples
+from tiny import learner, tiny_model
 
 WORDS = ("good", "bad", "fine", "dull", "film", "story", "cast", "plot")
 RECIPE = """
@@ -25,8 +29,8 @@ run: base
 threads: 1
 corpus: {sources: [{samples: reviews}]}
 pretrain: {model: {context: 64}}
-sft: {instructions: {film-reviews: "Write."}}
-ppo: {steps: 2, episodes: 8, epochs: 1, minibatches: 2, max_new_tokens: 6, evaluate_prompts: 6, critic_warmup: 0}
+sft: {instructions: {film-reviews: "Write."}, opening_words: [2, 2]}
+ppo: {steps: 2, episodes: 8, epochs: 1, minibatches: 2, max_new_tokens: 16, evaluate_prompts: 6, critic_warmup: 0}
 evaluate: {prompts: 8, bootstrap: 50}
 """
 
@@ -43,7 +47,7 @@ def root(tmp_path_factory):
     lines = [
         {
             "id": str(index),
-            "text": " ".join(WORDS[(index * step + step) % 8] for step in range(1, 10)),
+            "text": " ".join(WORDS[(index * step + step) % 8] for step in range(1, 5 + index % 3)),
             "source": "film-reviews",
             "share": shares[index % 4],
             "mean": float(index % 5 - 2),
@@ -52,10 +56,13 @@ def root(tmp_path_factory):
         for index in range(60)
     ]
     (base / "samples" / "reviews.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    tokenizer = train_tokenizer([line["text"] for line in lines], 300)
+    tokenizer = train_tokenizer([line["text"] for line in lines], 276)
+    recipe = load_recipe(base / "recipe.yaml")
+    read = read_lines(base / "samples" / "reviews.jsonl", "train")
+    learnt = learnt_texts(read, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
     size = {"vocabulary": tokenizer.vocabulary}
     models = {
-        "sft/model": (lively_model(**size), {}),
+        "sft/model": (taught([text.row for text in learnt], size), {}),
         "reward/model": (tiny_model("reward", seed=2, **size), {"gain": 1.0, "bias": 0.1}),
         "reward/selection": (tiny_model("reward", seed=3, **size), {"gain": 1.0, "bias": 0.0}),
         "evaluate/judge": (tiny_model("reward", seed=4, **size), {}),
@@ -65,6 +72,14 @@ def root(tmp_path_factory):
         tokenizer.save(base / place, 64)
     write_manifest(base / "reward", {"metrics": {"sft_length": 5.0}})
     return root
+
+
+def taught(rows, size):
+    """A policy whose answers mostly end."""
+    model = tiny_model(**size)
+    source = Examples([[row] for row in rows], seed=1, epochs=20, groups_per_update=15)
+    Engine({"model": learner(model, learning_rate=1e-2)}, source, Supervised()).fit()
+    return model
 
 
 def settings(**changes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headwater.errors import UserError
 from headwater.models.generate import Answer
 from headwater.models.model import Model
 from headwater.objectives.direct_preference import DirectPreference
@@ -29,7 +30,14 @@ def best_and_worst(found: Candidates) -> list[Pair]:
 
 
 def pair_groups(pairs: Sequence[Pair], reference: Model, objective: DirectPreference) -> list[list[Row]]:
-    """Groups for a source that keeps them whole (`Rankings`). The reference reads each answer here, once."""
+    """Groups for a source that keeps them whole (`Rankings`). The reference reads each answer here, once.
+
+    Raises UserError where there is no pair.
+    """
+    if not pairs:
+        raise UserError(
+            "No two answers to one prompt have different scores: check the reward model, or draw more answers."
+        )
     answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
     said = log_probabilities_of(reference, answers, objective.temperature).sum(dim=1).view(-1, 2).tolist()
     return [

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,7 @@ def follow(
 def _trained(basis: Basis, settings: Settings, method: Method, seed: int) -> Measure:
     def measure(folder: Path) -> dict[str, Any]:
         policy = basis.new_policy()
-        make = lambda: method(basis, settings, policy, seed)  # noqa: E731
+        make = partial(method, basis, settings, policy, seed)
         watching = follow(basis, policy, make, folder, settings.measurements, basis.ppo.kl_limit, LENGTH_RANGE)
         save_model(policy, folder / "model", pad=basis.tokenizer.pad, eos=basis.tokenizer.end_of_turn)
         basis.tokenizer.save(folder / "model", policy.config.context)
@@ -305,7 +306,7 @@ def _overoptimised(basis: Basis, settings: Settings, seed: int) -> Measure:
 
     def measure(folder: Path) -> dict[str, Any]:
         policy = basis.new_policy()
-        make = lambda: policy_gradient(basis, ppo, policy, seed)  # noqa: E731
+        make = partial(policy_gradient, basis, ppo, policy, seed)
         # Chosen by the selection model alone: what is asked is whether it sees the fall.
         watching = follow(basis, policy, make, folder, own.measurements, math.inf, (0.0, math.inf))
         return {"curve": watching.curve, "chosen_step": watching.best.step}

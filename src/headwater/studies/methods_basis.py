@@ -127,7 +127,7 @@ class Basis:
 
     def measure(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """Answers to the held-out openings beside the SFT policy's: win rates by judge, selection reward, variety, length."""
-        both = {"before": self.sft_answers, "after": answers}
+        both: dict[str, Sequence[Answer]] = {"before": self.sft_answers, "after": answers}
         texts = {
             name: [
                 answer_text(opening, answer, self.tokenizer) for opening, answer in zip(self.given, found, strict=True)
