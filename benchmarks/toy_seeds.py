@@ -41,6 +41,8 @@ BETA = 0.5
 MISSING = -1.0
 """Reward of an answer that does not end."""
 LINEAR = ScheduleSettings(name="linear")
+RATE = 1e-3
+"""Thrice as much drives likely but bad answers out altogether before their worth is known, and they never come back."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def distance(left: Tensor, right: Tensor) -> float:
     return float((left - right).abs().sum() / 2)
 
 
-def policy_gradient(estimator: str, problem: Problem, steps: int = 40) -> Model:
+def policy_gradient(estimator: str, problem: Problem, steps: int = 100) -> Model:
     """PPO, RLOO or GRPO."""
     toy, policy = problem.toy, copy.deepcopy(problem.reference).requires_grad_(True)
     critic = small_model(toy, "critic", problem.seed) if ESTIMATORS[estimator].critic else None
@@ -173,7 +175,7 @@ def direct_preference(problem: Problem, pairs: int = 6000, epochs: int = 2) -> M
 
 
 def learner(model: Model) -> Learner:
-    return Learner(model, OptimiserSettings(learning_rate=3e-3, epsilon=1e-5), LINEAR)
+    return Learner(model, OptimiserSettings(learning_rate=RATE, epsilon=1e-5), LINEAR)
 
 
 METHODS: dict[str, Callable[[Problem], Model]] = {

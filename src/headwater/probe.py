@@ -85,8 +85,10 @@ def labelled(path: Path, tokenizer: Tokenizer, clear: float) -> tuple[Examples, 
             found[sentence.share == "train"].append((ids, int(mean > 0)))
     for name, examples in (("in", found[True]), ("outside", found[False])):
         if len({label for _, label in examples}) < 2:
-            raise UserError(f"{path} has no praise or no blame {name} the share `train` that is rated {clear:g} or more from 0: a probe "
-                "needs both.")
+            raise UserError(
+                f"{path} has no praise or no blame {name} the share `train` that is rated {clear:g} or more from 0: a probe "
+                "needs both."
+            )
     train, test = (
         Examples([ids for ids, _ in found[key]], np.array([label for _, label in found[key]])) for key in (True, False)
     )

@@ -106,7 +106,10 @@ class PretrainSettings(StageSettings):
 
     @model_validator(mode="after")
     def _masks_are_masked(self) -> PretrainSettings:
-        if self.objective not in ("masked", "denoising") and self.mask_share != type(self).model_fields["mask_share"].default:
+        if (
+            self.objective not in ("masked", "denoising")
+            and self.mask_share != type(self).model_fields["mask_share"].default
+        ):
             raise ValueError("`mask_share` is only for the objectives `masked` and `denoising`; leave it out")
         return self
 

@@ -101,7 +101,7 @@ def test_every_method_is_trained_and_measured_and_finished_trials_are_kept(root)
         assert trials[f"{name}-1"]["processor_seconds"] > 0
     comparison, ends = found.tables
     assert [row[0] for row in comparison.rows] == [*METHODS, BEST_OF_N]
-    assert all(len(row) == len(comparison.columns) for table in found.tables for row in table.rows)
+    assert all(len(row) == len(table.columns) for table in found.tables for row in table.rows)
     assert ends.rows[1][1] == trials["overoptimisation"]["curve"][-1]["step"]
     before = (root / "methods" / "trials" / "ppo-1" / "manifest.json").read_bytes()
     assert run(study).summary() == found.summary()
