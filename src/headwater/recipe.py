@@ -173,6 +173,11 @@ class PpoSettings(StageSettings):
 
     steps: Count = Field(60, description="Iterations: one rollout and its updates each.")
     episodes: Count = Field(64, description="Episodes per iteration.")
+    estimator: Literal["gae", "rloo", "grpo"] = Field(
+        "gae",
+        description="How good an answer was: `gae` asks a critic (PPO), `rloo` and `grpo` the other answers to its prompt.",
+    )
+    group: Count = Field(1, description="Answers to one prompt; at least 2 for `rloo` and `grpo`.")
     epochs: Count = Field(4, description="Passes over an iteration's episodes.")
     minibatches: Count = Field(4, description="Updates per pass.")
     max_new_tokens: Count = Field(48, description="Longest answer, in tokens.")
@@ -207,6 +212,16 @@ class PpoSettings(StageSettings):
     critic_optimiser: OptimiserSettings = OptimiserSettings(learning_rate=3e-4, epsilon=1e-5)
     schedule: ScheduleSettings = ScheduleSettings(name="linear")
     precision: Precision = "fp32"
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> PpoSettings:
+        if self.episodes % self.group:
+            raise ValueError(f"`episodes` must be a multiple of `group`: {self.episodes} is not one of {self.group}")
+        if self.estimator != "gae" and self.group < 2:
+            raise ValueError(f"`estimator: {self.estimator}` compares answers to one prompt: set `group` to 2 or more")
+        if self.estimator != "gae" and self.whiten_rewards:
+            raise ValueError("`whiten_rewards` is for `estimator: gae` only; leave it out")
+        return self
 
 
 class EvaluateSettings(StageSettings):

@@ -30,6 +30,8 @@ class Case:
     floor: float = 0.1
     """Share of the first loss that is below what any model without the data could reach."""
     rate: float = 5e-3
+    whole_groups: bool = False
+    """The rows of a group must not be parted."""
 
     def updates(self, groups: Sequence[Sequence[Row]], parts: int = 1) -> list[Batch]:
         """The groups as so many micro-batches."""
@@ -76,7 +78,8 @@ def rankings(objective: Any) -> Groups:
     return [objective.prepare(every[start : start + 3], [0, 1, 2], start) for start in (0, 3, 6)]
 
 
-def episodes(_: Any) -> Groups:
+def episodes(objective: Any) -> Groups:
+    """Every value that an estimator of the advantages may need."""
     rows = []
     for text in texts(least=6):
         ids = torch.tensor(text)
@@ -84,8 +87,18 @@ def episodes(_: Any) -> Groups:
         draw = lambda size=len(text) - 1, source=generator: torch.randn(size, generator=source)  # noqa: E731
         values = {"mask": (torch.arange(len(text) - 1) >= 2).float(), "targets": ids[1:].clone()}
         values |= {"old_log_probabilities": draw() / 10 - 4, "advantages": draw(), "old_values": draw() / 10}
-        rows.append([Row(ids[:-1], values | {"returns": draw() / 5}, {"critic_only": 0})])
+        values["returns"] = draw() / 5
+        if not objective.estimator.critic:  # what falls must be able to: towards a ratio of 0, or to the reference
+            values["advantages"] = torch.full((len(text) - 1,), -float(not objective.estimator.kl_in_loss))
+        rows.append([Row(ids[:-1], values | {"reference": -draw().abs() - 1}, {"critic_only": 0, "beta": 0.5})])
     return rows
+
+
+def pairs_of_answers(objective: Any) -> Groups:
+    return [
+        objective.prepare(text[:2], text[2:], text[:1:-1], reference=(-6.0, -5.0), pair=index)
+        for index, text in enumerate(texts(least=6))
+    ]
 
 
 def words(ids: Sequence[int]) -> list[range]:
@@ -109,7 +122,7 @@ def made(name: str, *given: Any, **named: Any) -> Callable[[], Any]:
     return lambda: objective_class(name)(*given, **named)
 
 
-CASES = {
+CASES = {  # an objective's name, perhaps with a variant after a comma
     "causal": Case(made("causal"), one(), of_texts),
     "prefix": Case(made("prefix", 3), one(), of_texts),
     "supervised": Case(made("supervised"), one(), dialogues),
@@ -118,11 +131,26 @@ CASES = {
     "sequence": Case(made("sequence", 0), one(**PAIR), pairs),
     "classification": Case(made("classification"), one("class", classes=3, form="encoder"), labelled),
     "span": Case(made("span"), one("span", form="encoder"), answers),
-    "preference": Case(made("preference"), one("reward", name="reward"), rankings),
+    "preference": Case(made("preference"), one("reward", name="reward"), rankings, whole_groups=True),
     "policy": Case(
         made("policy", PpoSettings(value_clip=100.0)),
         lambda: {"policy": tiny_model(), "critic": tiny_model("critic")},
         episodes,
         measure="value_loss",
+    ),
+    "policy, rloo": Case(
+        made("policy", PpoSettings(estimator="rloo", group=2, clip=0.99)),
+        lambda: {"policy": tiny_model()},
+        episodes,
+        measure="policy_loss",
+    ),
+    "policy, grpo": Case(
+        made("policy", PpoSettings(estimator="grpo", group=2)),
+        lambda: {"policy": tiny_model()},
+        episodes,
+        measure="kl_loss",
+    ),
+    "direct-preference": Case(
+        made("direct-preference", beta=0.5), one(name="policy"), pairs_of_answers, whole_groups=True
     ),
 }

@@ -1,4 +1,4 @@
-"""PPO's loss: clipped surrogate of the policy, clipped value loss of the critic."""
+"""The losses of PPO, RLOO and GRPO: clipped surrogate of the policy; clipped value loss of a critic, or a KL term."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from headwater.models.model import Model
 from headwater.recipe import PpoSettings
-from headwater.rlhf.algorithm import clipped_policy_loss, clipped_value_loss
+from headwater.rlhf.algorithm import clipped_policy_loss, clipped_value_loss, k3
+from headwater.rlhf.estimators import ESTIMATORS
 from headwater.training.batch import Batch
 from headwater.training.engine import Term
 
@@ -33,30 +34,34 @@ def response_log_probabilities(
 
 
 class Policy:
-    """Episodes with old log-probabilities, advantages, old values and returns → the losses of policy and critic.
+    """Episodes with old log-probabilities and advantages → the losses of the policy and, where there is one, the critic.
 
-    Batches hold per token: mask (this position predicts a response token), targets, old_log_probabilities, advantages,
-    old_values, returns. Per row: critic_only, 1 while the critic warms up.
+    Batches hold per token: mask (this position predicts a response token), targets, old_log_probabilities, advantages;
+    with a critic old_values and returns; with the KL as a loss the reference's log-probabilities. Per row: critic_only, 1
+    while the critic warms up, and beta.
     """
 
     def __init__(self, settings: PpoSettings) -> None:
-        self.settings = settings
+        self.settings, self.estimator = settings, ESTIMATORS[settings.estimator]
 
     def counts(self, batch: Batch) -> dict[str, float]:
         tokens = float(batch.per_token["mask"].sum())
-        names = ["value_loss"]
+        names = ["value_loss"] if self.estimator.critic else []
         if not self._critic_only(batch):
             names += ["policy_loss", "approx_kl", "clip_fraction", "entropy"]
+            names += ["kl_loss"] if self.estimator.kl_in_loss else []
         return dict.fromkeys(names, tokens)
 
     def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
         settings = self.settings
         places = batch.per_token["mask"].bool()
         data = {name: values[places] for name, values in batch.per_token.items()}
-        critic = modules["critic"]
-        values = critic.scalar(critic.backbone(batch.ids)[places])
-        value_losses = clipped_value_loss(values, data["old_values"], data["returns"], settings.value_clip)
-        terms = {"value_loss": Term(value_losses.sum(), settings.value_coefficient)}
+        terms = {}
+        if self.estimator.critic:
+            critic = modules["critic"]
+            values = critic.scalar(critic.backbone(batch.ids)[places])
+            value_losses = clipped_value_loss(values, data["old_values"], data["returns"], settings.value_clip)
+            terms["value_loss"] = Term(value_losses.sum(), settings.value_coefficient)
         if self._critic_only(batch):
             return terms
         chosen, entropy = response_log_probabilities(
@@ -71,6 +76,9 @@ class Policy:
         ratio = difference.exp()
         losses = clipped_policy_loss(ratio, data["advantages"], settings.clip)
         clipped = (ratio - 1).abs() > settings.clip
+        if self.estimator.kl_in_loss:
+            beta = batch.per_row["beta"][:, None].expand_as(places)[places]
+            terms["kl_loss"] = Term((beta * k3(chosen, data["reference"])).sum())
         return terms | {
             "policy_loss": Term(losses.sum()),
             "entropy": Term(entropy.sum(), -settings.entropy_coefficient),

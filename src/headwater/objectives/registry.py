@@ -29,6 +29,7 @@ OBJECTIVES = {
     "classification": "headwater.objectives.classification:Classification",
     "span": "headwater.objectives.span:AnswerSpan",
     "preference": "headwater.objectives.preference:Preference",
+    "direct-preference": "headwater.objectives.direct_preference:DirectPreference",
     "policy": "headwater.objectives.policy:Policy",
 }
 """Name → where its class is. `tests/contracts/test_objectives.py` tests each."""

@@ -1,4 +1,4 @@
-"""The formulas of PPO with a KL penalty, each alone and each with its source.
+"""The formulas of PPO with a KL penalty, and of RLOO and GRPO, each alone and each with its source.
 
 Shapes: [episodes, time] for values per response token, with a mask of the real ones.
 """
@@ -36,6 +36,34 @@ def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma:
         running = (delta + gamma * lam * running) * mask[:, time]
         advantages[:, time] = running
     return advantages
+
+
+def leave_one_out(returns: Tensor, group: int) -> Tensor:
+    """R_i − mean of the others' R in its group (RLOO: Kool et al., 2019; Ahmadian et al., 2024, eq. 8). [episodes].
+
+    returns: [episodes], groups of at least 2 side by side.
+    """
+    grouped = returns.view(-1, group)
+    return ((grouped - grouped.mean(dim=1, keepdim=True)) * group / (group - 1)).flatten()
+
+
+def group_normalised(returns: Tensor, group: int, epsilon: float = 1e-4) -> Tensor:
+    """(R_i − mean) / (deviation + ε) within its group, unbiased deviation (GRPO: Shao et al., 2024, section 4.1.2). [episodes].
+
+    returns: [episodes], groups of at least 2 side by side. Where all of a group are alike, 0.
+    """
+    grouped = returns.view(-1, group)
+    centred = grouped - grouped.mean(dim=1, keepdim=True)
+    return (centred / (grouped.std(dim=1, keepdim=True) + epsilon)).flatten()
+
+
+def k3(log_probabilities: Tensor, reference: Tensor) -> Tensor:
+    """π_ref/π − 1 − log(π_ref/π): an unbiased estimate of KL(π‖π_ref) that is never negative (Schulman, 2020).
+
+    As a loss its gradient is, on average over the policy's own tokens, that of KL(π_ref‖π): the other direction.
+    """
+    difference = reference - log_probabilities
+    return difference.exp() - 1 - difference
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

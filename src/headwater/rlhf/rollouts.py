@@ -19,10 +19,10 @@ from headwater.rlhf.algorithm import (
     KLController,
     LengthController,
     explained_variance,
-    generalised_advantages,
     kl_penalised_rewards,
     whiten,
 )
+from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.scoring import Scorer
 from headwater.training.batch import Batch, Row, split_by_tokens
 from headwater.training.source import permutation
@@ -50,6 +50,7 @@ class Episodes:
     log_probabilities: Tensor
     reference: Tensor
     values: Tensor
+    """0 where there is no critic."""
 
     @property
     def kl(self) -> Tensor:
@@ -118,18 +119,39 @@ def ended(answers: Sequence[Answer]) -> Tensor:
     return torch.tensor([answer.ended for answer in answers])
 
 
+def prompts_in_turn(prompts: Sequence[Sequence[int]], seed: int, first: int, count: int) -> list[Sequence[int]]:
+    """`count` prompts from place `first` of an endless row in which all prompts come once before any comes again."""
+    chosen = []
+    for place in range(first, first + count):
+        epoch, offset = divmod(place, len(prompts))
+        chosen.append(prompts[int(permutation(seed, epoch, len(prompts))[offset])])
+    return chosen
+
+
+def scored(scorer: Scorer, answers: Sequence[Answer], missing_stop_reward: float) -> Tensor:
+    """Normalised scores; an answer without stop token gets `missing_stop_reward` instead: [answers].
+
+    Raises UserError where a score is not finite.
+    """
+    scores = scorer([answer.prompt + answer.tokens for answer in answers]).clone()
+    if not bool(torch.isfinite(scores).all()):
+        raise UserError("The reward gave a score that is not a finite number: check the reward model or endpoint.")
+    return torch.where(ended(answers), scores, torch.tensor(missing_stop_reward))
+
+
 class Rollouts:
     """Episodes of the policy, as a source for the engine.
 
     An iteration: prompts → answers → scores → per-token rewards → advantages → `epochs` × `minibatches` updates, each
     pass over a fresh permutation. Prompts, sampling and permutations are functions of seed and iteration.
+    critic: None where the estimator of the advantages needs none.
     typical_length: response tokens of an SFT answer, which `length_control` holds; without it, of no matter.
     """
 
     def __init__(
         self,
         policy: Model,
-        critic: Model,
+        critic: Model | None,
         reference: Model,
         scorer: Scorer,
         prompts: Sequence[Sequence[int]],
@@ -141,6 +163,7 @@ class Rollouts:
         budget: int = 768,
         precision: str = "fp32",
     ) -> None:
+        self.estimator = ESTIMATORS[settings.estimator]
         self.policy, self.critic, self.reference, self.scorer = policy, critic, reference, scorer
         self.prompts, self.settings, self.seed, self.budget = prompts, settings, seed, budget
         self.sampling = Sampling(settings.max_new_tokens, settings.temperature, stop_tokens=stop_tokens)
@@ -171,40 +194,39 @@ class Rollouts:
             self.policy, self._next_prompts(), self.sampling, self._seeds(), slots=self.settings.episodes
         )
         temperature = self.settings.temperature
+        mask = response_mask(answers)
         episodes = Episodes(
             answers=answers,
             scores=self.score(answers),
-            mask=response_mask(answers),
+            mask=mask,
             log_probabilities=log_probabilities_of(self.policy, answers, temperature),
             reference=log_probabilities_of(self.reference, answers, temperature),
-            values=values_of(self.critic, answers),
+            values=torch.zeros_like(mask) if self.critic is None else values_of(self.critic, answers),
         )
         self._check_sampler(episodes)
         return episodes
 
     def score(self, answers: Sequence[Answer]) -> Tensor:
-        """Normalised scores; an answer without stop token gets `missing_stop_reward` instead: [answers]."""
-        scores = self.scorer([answer.prompt + answer.tokens for answer in answers]).clone()
-        if not bool(torch.isfinite(scores).all()):
-            raise UserError("The reward gave a score that is not a finite number: check the reward model or endpoint.")
-        return torch.where(ended(answers), scores, torch.tensor(self.settings.missing_stop_reward))
+        """[answers] normalised scores."""
+        return scored(self.scorer, answers, self.settings.missing_stop_reward)
 
     def _updates(self, episodes: Episodes) -> list[list[Batch]]:
         """Advantages and returns, then the updates of all epochs."""
         settings, mask = self.settings, episodes.mask
         # An answer without stop token gets no bonus: it would be paid for not ending.
         scores = episodes.scores + self.length.bonus(episodes.lengths) * ended(episodes.answers)
-        rewards = kl_penalised_rewards(
-            scores, episodes.log_probabilities, episodes.reference, mask, self.controller.beta
-        )
+        beta = 0.0 if self.estimator.kl_in_loss else self.controller.beta
+        rewards = kl_penalised_rewards(scores, episodes.log_probabilities, episodes.reference, mask, beta)
         if settings.whiten_rewards:
             rewards = whiten(rewards, mask, keep_mean=True)
-        advantages = generalised_advantages(rewards, episodes.values, mask, settings.gamma, settings.lam)
+        advantages = self.estimator.advantages(rewards, episodes.values, mask, settings)
         returns = advantages + episodes.values * mask
         self._measure(episodes, rewards, returns)
+        if self.estimator.whitened:
+            advantages = whiten(advantages, mask)
+        rows = self._rows(episodes, advantages, returns)
         self.controller.update(float(episodes.kl.mean()), len(episodes.answers), self._target_ramp())
         self.length.update(float(episodes.lengths.mean()))
-        rows = self._rows(episodes, whiten(advantages, mask), returns)
         updates = []
         for epoch in range(settings.epochs):
             order = permutation(self.seed + 7919 * self.iteration, epoch, len(rows)).tolist()
@@ -220,18 +242,18 @@ class Rollouts:
         return min(1.0, self.iteration / length) if length else 1.0
 
     def _rows(self, episodes: Episodes, advantages: Tensor, returns: Tensor) -> list[Row]:
-        critic_only = int(self.iteration <= self.settings.critic_warmup)
+        critic_only = int(self.critic is not None and self.iteration <= self.settings.critic_warmup)
+        per_token = {"old_log_probabilities": episodes.log_probabilities, "advantages": advantages}
+        if self.critic is not None:
+            per_token |= {"old_values": episodes.values, "returns": returns}
+        if self.estimator.kl_in_loss:
+            per_token["reference"] = episodes.reference
         rows = []
         for index, answer in enumerate(episodes.answers):
             row = episode_row(answer, index)
-            row.per_row["critic_only"] = critic_only
+            row.per_row |= {"critic_only": critic_only, "beta": self.controller.beta}
             places = row.per_token["mask"].bool()
-            for name, values in (
-                ("old_log_probabilities", episodes.log_probabilities),
-                ("advantages", advantages),
-                ("old_values", episodes.values),
-                ("returns", returns),
-            ):
+            for name, values in per_token.items():
                 row.per_token[name] = torch.zeros(len(row)).masked_scatter(places, values[index, : len(answer.tokens)])
             rows.append(row)
         return rows
@@ -247,8 +269,9 @@ class Rollouts:
             "length": float(episodes.lengths.mean()),
             "sampler_difference": self.sampler_difference,
             "ended": float(ended(episodes.answers).float().mean()),
-            "value_explained_variance": explained_variance(episodes.values, returns, episodes.mask),
         }
+        if self.critic is not None:
+            self.measured["value_explained_variance"] = explained_variance(episodes.values, returns, episodes.mask)
 
     def _check_sampler(self, episodes: Episodes) -> None:
         """The sampler and the training path must agree on what the policy is."""
@@ -265,16 +288,10 @@ class Rollouts:
             )
 
     def _next_prompts(self) -> list[Sequence[int]]:
-        count = self.settings.episodes
-        first = (self.iteration - 1) * count
-        chosen = []
-        for place in range(first, first + count):
-            epoch, offset = divmod(place, len(self.prompts))
-            chosen.append(self.prompts[int(self._order(epoch)[offset])])
-        return chosen
-
-    def _order(self, epoch: int) -> Tensor:
-        return permutation(self.seed, epoch, len(self.prompts))
+        """Each prompt as often as a group has answers, side by side."""
+        count = self.settings.episodes // self.settings.group
+        chosen = prompts_in_turn(self.prompts, self.seed, (self.iteration - 1) * count, count)
+        return [prompt for prompt in chosen for _ in range(self.settings.group)]
 
     def _seeds(self) -> list[int]:
         first = self.iteration * self.settings.episodes

@@ -47,7 +47,7 @@ def run(stage: Stage) -> dict[str, Any]:
     # The openings are the same on both sides, and no answer's merit.
     own = {name: [tokenizer.decode(answer.tokens) for answer in found] for name, found in answers.items()}
     write_answers(stage, given, answers, texts)
-    scores = judge_all(stage, given, texts, tokenizer, precision)
+    scores = judge_all(stage, given, texts, tokenizer, train_judge(stage, tokenizer, precision))
     rates = {
         name: win_rate(pair["before"], pair["after"], resamples=recipe.evaluate.bootstrap, seed=stage.seed)
         for name, pair in scores.items()
@@ -113,12 +113,12 @@ def answer_all(stage: Stage, policy: Model, given: list[Opening], tokenizer: Tok
 
 
 def judge_all(
-    stage: Stage, given: list[Opening], texts: dict[str, list[str]], tokenizer: Tokenizer, precision: str
+    stage: Stage, given: list[Opening], texts: dict[str, list[str]], tokenizer: Tokenizer, judge: Model
 ) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Scores by judge and policy. The judges learnt from sentences of their own; the lexicon never learnt."""
+    """Scores by judge and policy. The judges, of which `judge` is the reward model, learnt from sentences of their own; the
+    lexicon never learnt."""
     instructions = [opening.instruction for opening in given]
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", "judge")
-    judge = train_judge(stage, tokenizer, precision)
     bag = BagOfWordsJudge([line.text for line in lines], [line.mean for line in lines])
     lexicon = LexiconJudge()
     return {

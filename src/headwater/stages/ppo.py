@@ -1,4 +1,4 @@
-"""Stage 8: PPO. Rollouts are a source, policy and critic are the two modules that the engine trains."""
+"""Stage 8: PPO, or RLOO or GRPO. Rollouts are a source; the engine trains the policy and, where there is one, the critic."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from headwater.models.model import Model
 from headwater.objectives.policy import Policy
 from headwater.progress import say
 from headwater.recipe import PpoSettings
+from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.rlhf.selection import BestPolicy, Yardstick
@@ -31,19 +32,17 @@ LENGTH_RANGE = (0.8, 1.2)
 
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Optimises the SFT policy against the reward model; writes model/ (the chosen checkpoint), critic/ and metrics."""
+    """Optimises the SFT policy against the reward model; writes model/ (the chosen checkpoint), metrics, and critic/ where
+    the estimator of the advantages has one."""
     settings = stage.recipe.ppo
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     policy, _ = load_model(stage.parent("sft") / "model")
     reward, selection = (RewardModel.load(stage.parent("reward") / name) for name in ("model", "selection"))
-    critic = reward.model.with_head("critic", stage.seed).requires_grad_(True)
+    critic = critic_for(settings, reward, stage.seed)
+    reference = policy.frozen(torch.float32)
     if settings.lora:
-        adapt(policy, settings.lora, stage.seed)
-        adapt(critic, settings.lora, stage.seed + 1)
-        reference = without_adapters(policy)
-    else:
-        reference = policy.frozen(torch.float32)
+        reference = without_adapters(adapt(policy, settings.lora, stage.seed))
     prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
     yardstick = Yardstick(
         prompts["select"][: settings.evaluate_prompts],
@@ -54,10 +53,7 @@ def run(stage: Stage) -> dict[str, Any]:
         settings.missing_stop_reward,
     )
     before = yardstick.measure(policy)
-    learners = {
-        "policy": Learner(policy, settings.policy_optimiser, settings.schedule, precision),
-        "critic": Learner(critic, settings.critic_optimiser, settings.schedule, precision),
-    }
+    learners = learners_of(settings, policy, critic, precision)
     rounded = yardstick.frozen(DTYPES[precision])
     source = Rollouts(
         policy,
@@ -93,10 +89,10 @@ def run(stage: Stage) -> dict[str, Any]:
     if best.step == 0:
         say("ppo: no checkpoint within the limits on KL and length is better than the SFT policy, which is kept.")
     after = yardstick.measure(policy)
-    merge(policy)
-    merge(critic)
     for model, name in ((policy, "model"), (critic, "critic")):
-        save_model(model, stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
+        if model is None:
+            continue
+        save_model(merge(model), stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
         tokenizer.save(stage.folder / name, policy.config.context)
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
     return {
@@ -111,6 +107,22 @@ def run(stage: Stage) -> dict[str, Any]:
         "steps": settings.steps,
         "episodes": settings.steps * settings.episodes,
     }
+
+
+def critic_for(settings: PpoSettings, reward: RewardModel, seed: int) -> Model | None:
+    """A critic that starts from the reward model; None where the estimator of the advantages needs none."""
+    if not ESTIMATORS[settings.estimator].critic:
+        return None
+    critic = reward.model.with_head("critic", seed).requires_grad_(True)
+    return adapt(critic, settings.lora, seed + 1) if settings.lora else critic
+
+
+def learners_of(settings: PpoSettings, policy: Model, critic: Model | None, precision: str) -> dict[str, Learner]:
+    """What the engine trains."""
+    learners = {"policy": Learner(policy, settings.policy_optimiser, settings.schedule, precision)}
+    if critic is not None:
+        learners["critic"] = Learner(critic, settings.critic_optimiser, settings.schedule, precision)
+    return learners
 
 
 def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int, ...]]:

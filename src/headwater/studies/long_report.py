@@ -82,7 +82,7 @@ def claims(
     perplexities = {width: 2.0**bits for width, bits in after["bits"].items()}
     found = list(after["passkeys"][longest].values())
     needed = list(activations(windows[LOCAL]).values())
-    growth = (needed[-1] / max(1.0, needed[0])) ** (1 / max(1, len(needed) - 1))
+    growth = (max(needed) / max(1.0, needed[0])) ** (1 / max(1, len(needed) - 1))
     return [
         Claim.at_most(
             f"Perplexity per byte after the extension, read at {longest}, is not worse than read at {short}",

@@ -17,6 +17,7 @@ STUDIES = {
     "start": "Bad starts, and what cures them: initialisation, warm-up, the place of the norm.",
     "translation": "Encoder-decoders, of 2017, modern and recurrent: copying, reversing, translating.",
     "rivals": "Recurrent and convolutional models beside the Transformer: memory, gradients, text, speed.",
+    "methods": "PPO beside RLOO, GRPO, DPO, rejection sampling and best-of-n; and a reward that is followed too far.",
     "long": "Long sequences: a model extended from 512 to 8,192 tokens, passkeys, and memory against length.",
 }
 """Name → what the study asks; `studies/NAME.py` answers."""

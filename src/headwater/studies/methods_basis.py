@@ -1,0 +1,145 @@
+"""The finished run that the study `methods` starts from: its models, prompts and judges, and how a policy is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from headwater.catalogue import find_run
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.errors import UserError
+from headwater.evaluation.text_metrics import length_ratio, variety
+from headwater.evaluation.win_rate import win_rate
+from headwater.models.generate import Answer, Sampling
+from headwater.models.layout import load_model
+from headwater.models.model import Model
+from headwater.recipe import PpoSettings, Recipe, load_recipe
+from headwater.rlhf.rollouts import scored
+from headwater.rlhf.scoring import RewardModel, fit_normaliser, raw_scores
+from headwater.rlhf.selection import Yardstick
+from headwater.runs import Stage
+from headwater.stages.evaluate import answer_all, heldout_openings, judge_all
+from headwater.stages.ppo import prompts_of
+from headwater.tasks.continuation import Opening, answer_text
+
+NEEDED = ("samples", "pretrain", "sft", "reward", "evaluate")
+"""Stages whose files are read."""
+
+
+@dataclass
+class Basis:
+    """What all methods have in common. Models are loaded when they are first asked for, and are not trained."""
+
+    recipe: Recipe
+    stages: dict[str, Path]
+    """Folders of the run's finished stages."""
+    folder: Path
+    """The study's own."""
+
+    @classmethod
+    def of(cls, name: str, root: Path, folder: Path) -> Basis:
+        """Raises UserError where there is no such run, or where it is not finished."""
+        run = find_run(name, root)
+        missing = [stage for stage in NEEDED if not run.is_finished(stage)]
+        if missing:
+            raise UserError(
+                f"The run {run.name} has not finished `{missing[0]}`, which the study needs: `headwater run` goes on."
+            )
+        recipe = load_recipe(run.folder / "recipe.yaml")
+        return cls(recipe, {stage: run.stage(stage) for stage in NEEDED}, folder)
+
+    @property
+    def ppo(self) -> PpoSettings:
+        """The run's own, but that here all methods train all weights."""
+        return self.recipe.ppo.model_copy(update={"lora": None})
+
+    @property
+    def stage(self) -> Stage:
+        """As the run's own evaluation was given, so that answers are drawn and judged alike."""
+        return Stage("evaluate", self.recipe, self.folder, self.stages)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self.stages["sft"] / "model")
+
+    @cached_property
+    def reference(self) -> Model:
+        return self.new_policy().requires_grad_(False)
+
+    def new_policy(self) -> Model:
+        """The SFT policy, to be trained."""
+        return load_model(self.stages["sft"] / "model")[0]
+
+    @cached_property
+    def reward(self) -> RewardModel:
+        return RewardModel.load(self.stages["reward"] / "model")
+
+    @cached_property
+    def selection(self) -> RewardModel:
+        return RewardModel.load(self.stages["reward"] / "selection")
+
+    @cached_property
+    def judge(self) -> Model:
+        return load_model(self.stages["evaluate"] / "judge")[0]
+
+    @cached_property
+    def gold(self) -> RewardModel:
+        """The judges' reward model, normalised as the reward is: over the SFT policy's answers."""
+        scores = raw_scores(self.judge, [answer.prompt + answer.tokens for answer in self.sft_answers])
+        return RewardModel(self.judge, *fit_normaliser(scores))
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.ppo.max_new_tokens, self.ppo.temperature, stop_tokens=(self.tokenizer.end_of_turn,))
+
+    @cached_property
+    def prompts(self) -> list[tuple[int, ...]]:
+        """Of training."""
+        return prompts_of(self.stage, self.tokenizer, "train")
+
+    @cached_property
+    def yardstick(self) -> Yardstick:
+        """What a policy in training is measured by. The gold reward is for curves; nothing is chosen by it."""
+        return Yardstick(
+            prompts_of(self.stage, self.tokenizer, "select")[: self.ppo.evaluate_prompts],
+            self.sampling,
+            self.stage.seed,
+            self.reference,
+            {"reward": self.reward, "selection_reward": self.selection, "gold": self.gold},
+            self.ppo.missing_stop_reward,
+        )
+
+    @cached_property
+    def given(self) -> list[Opening]:
+        """The held-out openings."""
+        return heldout_openings(self.stage, self.tokenizer)
+
+    @cached_property
+    def sft_answers(self) -> list[Answer]:
+        """To the held-out openings."""
+        return self.answers_of(self.reference)
+
+    def answers_of(self, policy: Model) -> list[Answer]:
+        """To the held-out openings, with the same seeds for every policy."""
+        return answer_all(self.stage, policy, self.given, self.tokenizer, "answers")
+
+    def measure(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        """Answers to the held-out openings beside the SFT policy's: win rates by judge, selection reward, variety, length."""
+        both: dict[str, Sequence[Answer]] = {"before": self.sft_answers, "after": answers}
+        texts = {
+            name: [
+                answer_text(opening, answer, self.tokenizer) for opening, answer in zip(self.given, found, strict=True)
+            ]
+            for name, found in both.items()
+        }
+        own = {name: [self.tokenizer.decode(answer.tokens) for answer in found] for name, found in both.items()}
+        scores = judge_all(self.stage, self.given, texts, self.tokenizer, self.judge)
+        return {
+            "win_rate": {name: win_rate(pair["before"], pair["after"]).rate for name, pair in scores.items()},
+            "selection_reward": float(scored(self.selection, answers, self.ppo.missing_stop_reward).mean()),
+            "distinct_2_ratio": variety(own["before"], own["after"], 2).ratio,
+            "length_ratio": length_ratio(own["before"], own["after"]),
+        }
