@@ -82,6 +82,8 @@ METRICS: dict[str, dict[str, Any]] = {
         "ended_after": 0.978,
         "bits_per_byte_before": 1.912,
         "bits_per_byte_after": 2.04,
+        "perplexity_before": 61.4,
+        "perplexity_after": 55.2,
     },
 }
 

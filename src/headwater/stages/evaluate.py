@@ -87,12 +87,14 @@ def run(stage: Stage) -> dict[str, Any]:
 def _of_one(
     stage: Stage, policy: Model, answers: list[Answer], texts: list[str], tokenizer: Tokenizer
 ) -> dict[str, float]:
-    """What is measured of one policy alone; `texts` are the answers without their openings."""
+    """What is measured of one policy alone; `texts` are the answers without their openings. The perplexity is that of the
+    answers to the pretrained model: what it thinks of texts that were written to please."""
     return {
         "length": mean_length(texts),
         "ended": sum(answer.ended for answer in answers) / len(answers),
         "repetition": repetition(texts),
         "bits_per_byte": heldout_bits_per_byte(stage, policy, tokenizer),
+        "perplexity": perplexity_of(load_model(stage.parent("pretrain") / "model")[0], answers),
     }
 
 
@@ -158,6 +160,12 @@ def kl_of(policies: dict[str, Model], answers: list[Answer], temperature: float)
     """Mean over the answers of Σ(log π − log π_ref) at the rollout temperature, in nats."""
     own, theirs = (log_probabilities_of(policies[name], answers, temperature) for name in ("after", "before"))
     return float(((own - theirs) * response_mask(answers)).sum(dim=1).mean())
+
+
+def perplexity_of(model: Model, answers: list[Answer]) -> float:
+    """exp(−mean log-probability of a token) of what was answered, the stop tokens included."""
+    mask = response_mask(answers)
+    return float((-(log_probabilities_of(model, answers, 1.0) * mask).sum() / mask.sum()).exp())
 
 
 def heldout_bits_per_byte(stage: Stage, policy: Model, tokenizer: Tokenizer) -> float:
