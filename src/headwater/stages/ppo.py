@@ -13,10 +13,14 @@ from headwater.models.model import Model
 from headwater.objectives.policy import Policy
 from headwater.progress import say
 from headwater.recipe import PpoSettings
+from headwater.rlhf.external import external_reward
+from headwater.rlhf.gate import objection
+from headwater.rlhf.monitors import Monitors
 from headwater.rlhf.rollouts import Rollouts
-from headwater.rlhf.scoring import RewardModel
+from headwater.rlhf.scoring import Reward, RewardModel, load_reward
 from headwater.rlhf.selection import BestPolicy, Yardstick
 from headwater.runs import Stage
+from headwater.stages.reward import sft_answers
 from headwater.tasks.continuation import openings, read_lines, some
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
@@ -28,13 +32,14 @@ LENGTH_RANGE = (0.8, 1.2)
 
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Optimises the SFT policy against the reward model; writes model/ (the chosen checkpoint), critic/ and metrics."""
+    """Optimises the SFT policy against the reward; writes model/ (the chosen checkpoint), critic/ and metrics."""
     settings = stage.recipe.ppo
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     policy, reference = (load_model(stage.parent("sft") / "model")[0] for _ in range(2))
-    reward, selection = (RewardModel.load(stage.parent("reward") / name) for name in ("model", "selection"))
-    critic = reward.model.with_head("critic", stage.seed).requires_grad_(True)
+    reward, start = reward_of(stage, policy, tokenizer)
+    selection = RewardModel.load(stage.parent("reward") / "selection", strict=settings.gate)
+    critic = start.with_head("critic", stage.seed).requires_grad_(True)
     prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
     yardstick = Yardstick(
         prompts["select"][: settings.evaluate_prompts],
@@ -65,6 +70,7 @@ def run(stage: Stage) -> dict[str, Any]:
     best = BestPolicy(
         learners["policy"].masters, before["selection_reward"], settings.kl_limit, before["length"], LENGTH_RANGE
     )
+    monitors = Monitors(before, LENGTH_RANGE)
     engine = Engine(
         learners,
         source,
@@ -72,8 +78,8 @@ def run(stage: Stage) -> dict[str, Any]:
         folder=stage.folder,
         checkpoint_every=1,  # at each iteration's end, the only boundary: more than one iteration is never lost
         label="ppo",
-        after_step=Judging(settings, policy, source, rounded, best),
-        stateful={"best": best},
+        after_step=Judging(settings, policy, source, rounded, best, monitors),
+        stateful={"best": best, "monitors": monitors},
         tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
@@ -99,7 +105,33 @@ def run(stage: Stage) -> dict[str, Any]:
         "chosen_step": best.step,
         "steps": settings.steps,
         "episodes": settings.steps * settings.episodes,
+        "warnings": monitors.warnings,
     }
+
+
+def reward_of(stage: Stage, policy: Model, tokenizer: Tokenizer) -> tuple[Reward, Model]:
+    """What is maximised, and the model whose backbone the critic starts from: without a reward model, the SFT policy.
+
+    Raises UserError where the gate refuses the reward model, or what `ppo.reward` names is not there.
+    """
+    settings, ensemble = stage.recipe.ppo, stage.recipe.reward
+    if settings.reward == "model":
+        if settings.gate and (problem := objection(stage.metrics_of("reward"))):
+            raise UserError(problem)
+        found = load_reward(
+            stage.parent("reward"),
+            ensemble.members,
+            ensemble.pessimism,
+            normalise=settings.normalise,
+            strict=settings.gate,
+        )
+        return found, found.model
+    reward = external_reward(settings, tokenizer)
+    if settings.normalise:
+        reward = reward.normalised(
+            lambda: [answer.prompt + answer.tokens for answer in sft_answers(stage, policy, tokenizer)], stage.folder
+        )
+    return reward, policy
 
 
 def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int, ...]]:
@@ -121,9 +153,16 @@ class Judging:
     """Measures the policy on the selection openings every so many iterations, and keeps the best: the engine's hook."""
 
     def __init__(
-        self, settings: PpoSettings, policy: Model, source: Rollouts, yardstick: Yardstick, best: BestPolicy
+        self,
+        settings: PpoSettings,
+        policy: Model,
+        source: Rollouts,
+        yardstick: Yardstick,
+        best: BestPolicy,
+        monitors: Monitors,
     ) -> None:
         self.settings, self.policy, self.source, self.yardstick, self.best = settings, policy, source, yardstick, best
+        self.monitors = monitors
 
     def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
         if not self.source.at_boundary():
@@ -134,4 +173,6 @@ class Judging:
             found = self.yardstick.measure(self.policy)
             self.best.offer(iteration, score=found["selection_reward"], kl=found["kl"], length=found["length"])
             line |= {f"heldout_{name}": value for name, value in found.items()}
+            for warning in self.monitors.observe(iteration, found):
+                say(f"ppo: {warning}")
         return line
