@@ -24,9 +24,7 @@ def test_an_interval_that_does_not_lie_above_length_is_refused_with_what_was_mea
     assert "ppo.gate=false" in said
 
 
-@pytest.mark.parametrize(
-    "missing", [{"accuracy_ci": [None, None]}, {"accuracy_ci": None}, {"length_baseline": None}]
-)
+@pytest.mark.parametrize("missing", [{"accuracy_ci": [None, None]}, {"accuracy_ci": None}, {"length_baseline": None}])
 def test_what_was_not_measured_is_refused_too(missing):
     said = objection(MEASURED | missing)
     assert said is not None

@@ -8,7 +8,15 @@ import pytest
 
 from headwater.rlhf.monitors import Monitors
 
-START = {"reward": 0.0, "selection_reward": 0.0, "kl": 0.0, "entropy": 3.0, "length": 20.0, "ended": 0.95, "repetition": 0.05}
+START = {
+    "reward": 0.0,
+    "selection_reward": 0.0,
+    "kl": 0.0,
+    "entropy": 3.0,
+    "length": 20.0,
+    "ended": 0.95,
+    "repetition": 0.05,
+}
 
 
 def heard(*evaluations):
