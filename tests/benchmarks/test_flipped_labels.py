@@ -16,6 +16,7 @@ from headwater.manifest import write_manifest
 from headwater.models.layout import save_model
 from headwater.recipe import RewardSettings, SftSettings
 from headwater.runs import Run
+from headwater.training.settings import OptimiserSettings
 from tiny import tiny_model
 from words import small_tokenizer
 
@@ -48,7 +49,10 @@ def run(tmp_path):
         store.seal()
     save_model(tiny_model(vocabulary=394), folder / "sft" / "model", pad=0, eos=4)
     small_tokenizer().save(folder / "sft" / "model", 64)
-    settings = {"sft": SftSettings(), "reward": RewardSettings(epochs=20, batch_rankings=1)}
+    settings = {
+        "sft": SftSettings(),
+        "reward": RewardSettings(epochs=20, batch_rankings=1, optimiser=OptimiserSettings(learning_rate=3e-3)),
+    }
     for stage, given in settings.items():
         write_manifest(folder / stage, {"settings": given.model_dump(mode="json")})
     return Run(tmp_path, "r")
