@@ -172,24 +172,21 @@ class Preference:
     def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
         scores = _scores(modules["reward"], batch)
         first, second, weights = self.pairs(batch)
-        rows = batch.per_row
-        tied = rows["place"][first] == rows["place"][second]
-        terms = {}
-        if self.form == "pairs":
-            margin = (
-                self.margin * (rows["grade"][first] - rows["grade"][second]).abs().nan_to_num() if self.margin else 0.0
-            )
-            reliability = cast("Reliability | None", modules.get("raters"))
-            agreement = reliability(rows["rater"][first]) if reliability else None
-            losses = pair_loss(scores[first], scores[second], tied, margin, self.centring, agreement)
-            total = (losses * weights).sum()
-            if reliability:
-                terms["prior"] = Term(reliability.penalty())
-        else:
-            total = plackett_luce_loss(scores, rows["place"], rows["ranking"], self.ties).sum()
+        place, ranking, grade = (batch.per_row[name] for name in ("place", "ranking", "grade"))
+        tied = place[first] == place[second]
+        terms = {"accuracy": Term(((scores[first] > scores[second]) & ~tied).sum().float(), weight=0)}
+        if self.form == "plackett-luce":
+            total = plackett_luce_loss(scores, place, ranking, self.ties).sum()
             total = total + self.centring * ((scores[first] + scores[second]) ** 2 * weights).sum()
-        right = ((scores[first] > scores[second]) & ~tied).sum()
-        return {"loss": Term(total), "accuracy": Term(right.float(), weight=0), **terms}
+            return {"loss": Term(total), **terms}
+        margin = self.margin * (grade[first] - grade[second]).abs().nan_to_num()
+        agreement = None
+        if self.raters:
+            reliability = cast(Reliability, modules["raters"])
+            agreement = reliability(batch.per_row["rater"][first])
+            terms["prior"] = Term(reliability.penalty())
+        losses = pair_loss(scores[first], scores[second], tied, margin, self.centring, agreement)
+        return {"loss": Term((losses * weights).sum()), **terms}
 
     def pairs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Indices of the better and the worse row of every pair, and 1 / pairs of its ranking."""

@@ -6,6 +6,7 @@ import http.client
 import importlib
 import importlib.util
 import json
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -123,6 +124,7 @@ def _file(path: Path) -> Any:
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # data classes look themselves up there
     try:
         specification.loader.exec_module(module)
     except Exception as error:

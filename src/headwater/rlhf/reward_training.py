@@ -50,12 +50,12 @@ def train_reward_model(
     what was learnt of the raters.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rankings = list(rankings)
-    said = rankings_by_rater(rankings) if settings.raters else {}
+    every = list(rankings)
+    said = rankings_by_rater(every) if settings.raters else {}
     objective = make(
-        settings.ties, settings.margin, settings.centring, settings.loss, raters=len(rankings) if said else 0, **more
+        settings.ties, settings.margin, settings.centring, settings.loss, raters=len(every) if said else 0, **more
     )
-    groups = ranking_rows(rankings, objective, tokenizer, backbone.config.context, list(said))
+    groups = ranking_rows(every, objective, tokenizer, backbone.config.context, list(said))
     model = backbone.with_head("reward", seed)
     learners = {"reward": Learner(model, settings.optimiser, settings.schedule, precision)}
     if said:

@@ -111,8 +111,7 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
     texts, means = [line.text for line in train], [line.mean for line in train]
     dialogues = [whole(instructions[line.source], line.text, tokenizer) for line in heldout]
     raw = torch.stack([raw_scores(member.model, dialogues) for member in members.members])
-    spread = {}
-    reward = raw[0]
+    reward, spread = raw[0], dict[str, float]()
     if len(raw) > 1:
         each = torch.stack([member.gain * row + member.bias for member, row in zip(members.members, raw, strict=True)])
         reward, spread = members.combine(each), {"spread_heldout": float(each.std(dim=0).mean())}
