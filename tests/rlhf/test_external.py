@@ -212,7 +212,7 @@ def test_a_late_answer_is_tried_again(serve):
     ("fault", "attempts", "word"),
     [
         (wrong(500, b"oh"), 3, r"HTTP error 500 \(3 attempts\)"),
-        (wrong(404, b"who?"), 1, r"HTTP error 404 \(1 attempts\)"),
+        (wrong(404, b"who?"), 1, r"HTTP error 404 \(1 attempt\)"),
         (wrong(200, b"<html>"), 1, "does not answer with"),
         (wrong(200, [1, 2, 3]), 1, "does not answer with"),
         (wrong(200, {"scores": [1.0, 2.0]}), 1, "2 scores for 3 answers"),

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,11 @@ class ExternalReward:
         self.source, self.tokenizer, self.place = source, tokenizer, place
         self.gain, self.bias = gain, bias
         turn = [{"role": "user", "content": ""}]
-        self.header = tokenizer.chat(turn, continuation="")[len(tokenizer.chat(turn)) :]
+        opened = tokenizer.chat(turn, continuation="")
+        self.header = opened[len(commonprefix([opened, tokenizer.chat(turn)])) :]
+        """What opens an assistant's turn."""
+        if not self.header:
+            raise UserError(f"{place}: the chat template does not say where an answer begins; use ppo.reward=model.")
 
     def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
         """[dialogues] scores. Raises UserError where the source fails or does not give one finite number per answer."""
@@ -183,7 +188,8 @@ class Endpoint:
                     why, mend = f"does not answer within {self.settings.timeout:g} s", "raise ppo.endpoint.timeout"
                 else:
                     why, mend = f"cannot be reached ({getattr(error, 'reason', error)})", "check the address"
-        raise UserError(f"The reward at {self.url} {why} ({attempt + 1} attempts): {mend} and run again; {KEPT}.")
+        tries = f"{attempt + 1} attempts" if attempt else "1 attempt"
+        raise UserError(f"The reward at {self.url} {why} ({tries}): {mend} and run again; {KEPT}.")
 
     def _scores(self, content: bytes) -> Any:
         try:
