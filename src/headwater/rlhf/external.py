@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from os.path import commonprefix
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class ExternalReward:
         self.gain, self.bias = gain, bias
         turn = [{"role": "user", "content": ""}]
         opened = tokenizer.chat(turn, continuation="")
-        self.header = opened[len(commonprefix([opened, tokenizer.chat(turn)])) :]
+        pairs = zip(opened, tokenizer.chat(turn), strict=False)
+        self.header = opened[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
         """What opens an assistant's turn."""
         if not self.header:
             raise UserError(f"{place}: the chat template does not say where an answer begins; use ppo.reward=model.")
