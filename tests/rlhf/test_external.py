@@ -181,7 +181,7 @@ def good(asked):
 
 
 def late(asked):
-    time.sleep(0.5)
+    time.sleep(1.5)
     return good(asked)
 
 
@@ -205,7 +205,7 @@ def test_what_passes_is_tried_again(serve, fault):
 
 def test_a_late_answer_is_tried_again(serve):
     served = serve(late, good)
-    assert reward(served.url, timeout=0.1)(dialogues()).tolist() == [len(answer) for answer in ANSWERS]
+    assert reward(served.url, timeout=0.5)(dialogues()).tolist() == [len(answer) for answer in ANSWERS]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def trained(folder, rankings, **changes):
 def test_with_raters_their_reliability_is_written_down_and_the_model_has_no_part_of_it(tmp_path):
     said = [ranking([[1], [2]], "Ada", number=index) for index in range(6)]
     said += [ranking([[2], [1]], "Bob", number=9)]
-    model = trained(tmp_path, said, raters=True)
+    model = trained(tmp_path, said, raters=True, epochs=20)
     found = json.loads((tmp_path / RATERS).read_text())
     assert {name: one["rankings"] for name, one in found.items()} == {"Ada": 6, "Bob": 1}
     assert found["Ada"]["reliability"] > found["Bob"]["reliability"]
