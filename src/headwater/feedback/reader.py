@@ -141,9 +141,9 @@ def rankings(connection: Connection, split: str, source: str | None) -> Iterator
         .where(JUDGEMENT.c.ranking.is_not(None), JUDGEMENT.c.id.not_in(corrected()))
         .order_by(JUDGEMENT.c.id)
     )
-    for row in connection.execute(said):
-        if row.prompt_id in conversations:
-            yield build(row.id, row.prompt_id, row.ranking, {}, row.name, row.strength)
+    for judged in connection.execute(said):
+        if judged.prompt_id in conversations:
+            yield build(judged.id, judged.prompt_id, judged.ranking, {}, judged.name, judged.strength)
 
 
 # Checks before writing

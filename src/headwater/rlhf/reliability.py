@@ -29,7 +29,7 @@ class FlippedPairs(Preference):
     def flipped(self, ranking: Tensor) -> Tensor:
         """Whether each pair of rows is turned round, symmetric, [rows, rows]; between rankings: no."""
         result = torch.zeros(len(ranking), len(ranking), dtype=torch.bool)
-        for number in ranking.unique().tolist():
+        for number in set(ranking.tolist()):
             rows = (ranking == number).nonzero()[:, 0]
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
             chosen = (torch.rand(len(rows), len(rows), generator=generator) < self.share).triu(1)
