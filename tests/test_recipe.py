@@ -305,3 +305,30 @@ def test_any_settings_tell_where_their_values_come_from() -> None:
         ("place.width", 5, "recipe"),
         ("place.height", 4, "default"),
     ]
+
+
+@pytest.mark.parametrize(
+    "reward",
+    ["model", "python:judge:score", "python:our.judges:score", "rewards/mine.py:score", "https://h:8000/score?a=b"],
+)
+def test_a_reward_is_named_in_one_of_four_ways(reward: str) -> None:
+    assert validate(SMALLEST | {"ppo": {"reward": reward}}, "test").ppo.reward == reward
+
+
+@pytest.mark.parametrize("reward", ["", "modell", "python:judge", "mine.py", "mine.py:", "ftp://h/score", "http://a b"])
+def test_other_names_of_a_reward_are_mistakes(reward: str) -> None:
+    with pytest.raises(UserError, match=r"ppo\.reward.*python:MODULE:FUNCTION"):
+        validate(SMALLEST | {"ppo": {"reward": reward}}, "test")
+
+
+@pytest.mark.parametrize(
+    ("reward", "word"),
+    [
+        ({"loss": "plackett-luce", "margin": 1.0}, "loss: pairs"),
+        ({"loss": "plackett-luce", "raters": True}, "loss: pairs"),
+        ({"pessimism": 0.5}, "members"),
+    ],
+)
+def test_settings_of_the_reward_that_do_not_go_together(reward: dict[str, Any], word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        validate(SMALLEST | {"reward": reward}, "test")

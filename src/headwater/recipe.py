@@ -6,6 +6,7 @@ explains them; those of training, which stages share, in `training/settings.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,11 @@ from headwater.errors import UserError
 from headwater.models.settings import LoraSettings, ModelSettings
 from headwater.settings import Count, Fraction, Positive, Seed, Settings, read_with_overrides, validate_as
 from headwater.training.settings import AveragingSettings, OptimiserSettings, Precision, ScheduleSettings
+
+REWARD = re.compile(
+    r"model|(?P<url>https?://\S+)|python:(?P<module>\w+(\.\w+)*):(?P<name>\w+)|(?P<path>.+\.py):(?P<function>\w+)"
+)
+"""What `ppo.reward` may be."""
 
 
 class StageSettings(Settings):
@@ -162,15 +168,62 @@ class RewardSettings(StageSettings):
     precision: Precision = "auto"
     ties: Literal["half", "leave-out"] = Field("half", description="A tie is a target of ½, or is left out.")
     centring: Annotated[float, Field(ge=0)] = Field(0.01, description="Coefficient of (r_a + r_b)².")
+    loss: Literal["pairs", "plackett-luce"] = Field(
+        "pairs", description="Bradley–Terry over all pairs of a ranking, or the ranking as one sequence of choices."
+    )
+    margin: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="By how much scores must differ, per point that ratings (or a pair's strength) lie apart; 0: off.",
+    )
+    raters: bool = Field(False, description="Learn how reliable each rater is; in training only, from judged rankings.")
+    members: Count = Field(
+        1, description="Reward models, from seeds of their own; the mean of their scores is the reward."
+    )
+    pessimism: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Deviations between the members that are taken off their mean (Coste et al. 2024)."
+    )
     normalise_samples: Annotated[int, Field(ge=2)] = Field(
         256, description="Answers of the SFT policy over which the reward is normalised."
     )
     checkpoint_every: Count = 50
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> RewardSettings:
+        if self.loss != "pairs" and (self.margin or self.raters):
+            raise ValueError("`margin` and `raters` are parts of the pair loss; use `loss: pairs` or leave them out")
+        if self.pessimism and self.members == 1:
+            raise ValueError("`pessimism` needs several reward models; set `members` to 3, or leave it out")
+        return self
+
+
+class EndpointSettings(Settings):
+    """How a reward behind an http(s) address is asked."""
+
+    timeout: Positive = Field(30.0, description="Seconds that a request may take.")
+    retries: Annotated[int, Field(ge=0)] = Field(
+        4, description="Further attempts after no answer, a time-out, or the HTTP errors 429 and 500 to 599."
+    )
+    backoff: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="Seconds before the first of them; each next waits twice as long."
+    )
+    batch: Count = Field(32, description="Answers per request.")
+
 
 class PpoSettings(StageSettings):
     """Names and defaults as in the literature; `docs/rlhf.md` tells the algorithm."""
 
+    reward: str = Field(
+        "model",
+        description="What is maximised: the run's reward `model`, `python:MODULE:FUNCTION`, `PATH.py:FUNCTION`, or an "
+        "http(s) address.",
+    )
+    endpoint: EndpointSettings = EndpointSettings()
+    normalise: bool = Field(
+        True, description="Scores have mean 0 and deviation 1 over the SFT policy's answers; false: as they come."
+    )
+    gate: bool = Field(
+        True, description="Refuse a reward model that is not clearly better than length alone, or has no normaliser."
+    )
     steps: Count = Field(60, description="Iterations: one rollout and its updates each.")
     episodes: Count = Field(64, description="Episodes per iteration.")
     estimator: Literal["gae", "rloo", "grpo"] = Field(
@@ -212,6 +265,13 @@ class PpoSettings(StageSettings):
     critic_optimiser: OptimiserSettings = OptimiserSettings(learning_rate=3e-4, epsilon=1e-5)
     schedule: ScheduleSettings = ScheduleSettings(name="linear")
     precision: Precision = "fp32"
+
+    @field_validator("reward")
+    @classmethod
+    def _names_a_reward(cls, reward: str) -> str:
+        if not REWARD.fullmatch(reward):
+            raise ValueError("it must be `model`, `python:MODULE:FUNCTION`, `PATH.py:FUNCTION` or an http(s) address")
+        return reward
 
     @model_validator(mode="after")
     def _groups_fit(self) -> PpoSettings:

@@ -69,7 +69,14 @@ STEPS = (
         "ppo",
         "Improve the policy with PPO.",
         parents=("samples", "pretrain", "sft", "feedback", "reward"),
-        reads=("pretrain.model.context", "sft.instructions", "sft.opening_words"),
+        reads=(
+            "pretrain.model.context",
+            "sft.instructions",
+            "sft.opening_words",
+            "reward.members",
+            "reward.pessimism",
+            "reward.normalise_samples",
+        ),
         goes_on=True,
     ),
     Step(

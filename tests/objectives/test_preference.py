@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 
-from headwater.objectives.preference import Preference, Rankings, pair_loss
+from headwater.objectives.preference import Preference, Rankings, Reliability, pair_loss, plackett_luce_loss
 from headwater.rlhf.scoring import raw_scores
 from headwater.training.batch import collate
 from headwater.training.engine import Engine
@@ -186,3 +187,139 @@ def test_a_critic_starts_with_the_reward_model_s_own_scores():
     ids = torch.tensor([[3, 4, 5, 6]])
     with torch.no_grad():
         torch.testing.assert_close(critic(ids), reward(ids))
+
+
+def plackett_luce(scores, order):
+    """Probability that a sequence of choices, each among all that are left, ends in this order."""
+    left, probability = list(range(len(scores))), 1.0
+    for chosen in order:
+        probability *= math.exp(scores[chosen]) / sum(math.exp(scores[other]) for other in left)
+        left.remove(chosen)
+    return probability
+
+
+def listwise(scores, places, ties="half"):
+    return float(
+        plackett_luce_loss(
+            torch.tensor(scores), torch.tensor(places), torch.zeros(len(places), dtype=torch.long), ties
+        ).sum()
+    )
+
+
+SCORES = [0.7, -1.2, 0.1, 2.0]
+
+
+def test_plackett_luce_is_the_probability_of_the_whole_order():
+    """Over all 24 orders of four answers, counted one by one, the probabilities add up to 1."""
+    total = 0.0
+    for order in itertools.permutations(range(4)):
+        probability = plackett_luce(SCORES, order)
+        total += probability
+        places = [order.index(answer) for answer in range(4)]
+        assert 3 * listwise(SCORES, places) == pytest.approx(-math.log(probability), rel=1e-5)
+    assert total == pytest.approx(1)
+
+
+@pytest.mark.parametrize("places", [[0, 1, 1, 2], [0, 0, 1, 2], [2, 1, 0, 0], [0, 0, 0, 1]])
+def test_tied_answers_are_chosen_as_documented(places):
+    """half: each among its group and all below. leave-out: each among itself and all below."""
+    for ties, also_equal in (("half", True), ("leave-out", False)):
+        losses = []
+        for i, place in enumerate(places):
+            among = [j for j in range(4) if places[j] > place or j == i or (also_equal and places[j] == place)]
+            if len(among) > 1:
+                losses.append(-math.log(math.exp(SCORES[i]) / sum(math.exp(SCORES[j]) for j in among)))
+        assert listwise(SCORES, places, ties) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_of_two_answers_plackett_luce_is_the_pair_loss(tied):
+    left, right = torch.tensor([1.3]), torch.tensor([0.4])
+    expected = float(pair_loss(left, right, torch.tensor([tied])))
+    assert listwise([1.3, 0.4], [0, 0 if tied else 1]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_plackett_luce_recovers_a_known_utility():
+    assert heldout_accuracy(train(Preference(centring=0.01, loss="plackett-luce"))) > 0.9
+
+
+def test_plackett_luce_counts_every_ranking_once_in_whatever_batches_they_come():
+    objective = Preference(loss="plackett-luce", centring=0.01)
+    model = tiny_model("reward", vocabulary=16)
+    groups = [
+        objective.prepare(sentences(len(places), index), places, index)
+        for index, places in enumerate([[0, 1], [1, 0, 1, 2], [0, 0, 1]])
+    ]
+
+    def total(rows):
+        return float(objective.loss({"reward": model}, collate(rows))["loss"].sum.detach())
+
+    together = total([row for group in groups for row in group])
+    assert together == pytest.approx(sum(total(group) for group in groups), rel=1e-5)
+
+
+def test_the_margin_of_a_pair_is_how_far_its_grades_lie_apart():
+    answers, model = sentences(3, 0), tiny_model("reward", vocabulary=16)
+    a, b, c = raw_scores(model, answers).tolist()
+    for grades, margins in (
+        ([2.0, 0.5, -1.0], (1.5, 3.0, 1.5)),
+        ([2.0, float("nan"), -1.0], (0, 3.0, 0)),
+        (None, (0, 0, 0)),
+    ):
+        objective = Preference(margin=0.4)
+        batch = collate(objective.prepare(answers, [0, 1, 2], 0, grades))
+        differences = (a - b, a - c, b - c)
+        losses = [-math.log(logistic(d - 0.4 * m)) for d, m in zip(differences, margins, strict=True)]
+        found = float(objective.loss({"reward": model}, batch)["loss"].sum.detach())
+        assert found == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+def test_the_pair_loss_of_a_rater_mixes_both_answers():
+    better, worse, tied = torch.tensor([2.0, 0.3]), torch.tensor([0.5, 0.9]), torch.tensor([False, True])
+    found = pair_loss(better, worse, tied, agreement=torch.tensor([0.8, 0.6])).tolist()
+    strict = 0.8 * logistic(1.5) + 0.2 * logistic(-1.5)
+    half = 0.6 * logistic(-0.6) + 0.4 * logistic(0.6)
+    assert found[0] == pytest.approx(-math.log(strict), rel=1e-5)
+    assert found[1] == pytest.approx(-(math.log(half) + math.log(1 - half)) / 2, rel=1e-5)
+
+
+def test_a_rater_who_is_not_known_is_believed():
+    reliability = Reliability(2)
+    eta = reliability(torch.tensor([-1, 0, 1, -1]))
+    assert eta.tolist() == pytest.approx([1, 5 / 6, 5 / 6, 1], abs=1e-5)
+    plain = pair_loss(torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([False]))
+    torch.testing.assert_close(
+        pair_loss(torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([False]), agreement=eta[:1]), plain
+    )
+
+
+def test_the_prior_draws_towards_agreement():
+    reliability = Reliability(3)
+    reliability.penalty().backward()
+    assert torch.all(reliability.logits.grad < 0)
+
+
+def test_raters_who_guess_or_contradict_are_found_out():
+    """Two raters tell the truth, one guesses, one says the opposite."""
+    generator, answers, groups = torch.Generator().manual_seed(1), sentences(480, 0), []
+    objective = Preference(raters=240)
+    for index in range(240):
+        pair = answers[2 * index : 2 * index + 2]
+        places, rater = places_of(pair), index % 4
+        if rater == 2 and torch.rand((), generator=generator) < 0.5:
+            places = [max(places) - place for place in places]
+        if rater == 3:
+            places = [max(places) - place for place in places]
+        if len(set(places)) > 1:
+            groups.append(objective.prepare(pair, places, index, rater=rater))
+    accuracy = {}
+    for aware in (False, True):
+        model, reliability = tiny_model("reward", seed=0, vocabulary=16), Reliability(4)
+        learners = {"reward": learner(model, learning_rate=3e-3), "raters": learner(reliability, learning_rate=0.05)}
+        source = Rankings(groups, seed=0, epochs=6, groups_per_update=8)
+        Engine(learners, source, objective if aware else Preference()).fit()
+        accuracy[aware] = heldout_accuracy(model)
+    first, second, guesses, opposite = reliability.logits.detach().sigmoid().tolist()
+    assert opposite < guesses < min(first, second)
+    assert opposite < 0.5 < min(first, second)
+    assert accuracy[True] > accuracy[False]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -106,6 +107,25 @@ def test_hostile_text_is_shown_as_text(drawn: tuple[str, Page]) -> None:
     assert content.count("</style>") == 1
     assert "\x07" not in content
     assert page.text.count("<script>alert('x')</script> & \"quoted\"") >= 5
+
+
+def test_warnings_of_ppo_and_the_spread_of_an_ensemble_are_shown(tmp_path: Path) -> None:
+    folders = write_run(tmp_path / "r")
+    plain = render(gather("r", folders), summarise(gather("r", folders).manifests))
+    assert "spread of the members" not in plain
+    for stage, more in {
+        "ppo": {"warnings": ["Iteration 20: the entropy fell < far: do something."]},
+        "reward": {"spread_heldout": 0.251, "spread_sft": 0.377},
+    }.items():
+        path = folders[stage] / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["metrics"] |= more
+        path.write_text(json.dumps(manifest))
+    material = gather("r", folders)
+    text = Page(render(material, summarise(material.manifests))).text
+    assert "Iteration 20: the entropy fell < far: do something." in text
+    assert "0.251" in text
+    assert "0.377" in text
 
 
 def test_hostile_name_of_a_run(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Ranking:
     means      mean rating per response, where there are ratings
     derived    computed from ratings, and not said by a person
     annotator  name of who said it (`simulated:…` is no person); None where derived
+    strength   of a judged pair: how much better; None where that was not said
     """
 
     id: int
@@ -35,6 +36,7 @@ class Ranking:
     means: dict[int, float]
     derived: bool
     annotator: str | None = None
+    strength: float | None = None
 
 
 class MeanRating(NamedTuple):
@@ -114,7 +116,9 @@ def rankings(connection: Connection, split: str, source: str | None) -> Iterator
         axis: {rated.response: rated.mean for rated in mean_ratings(connection, split, source, axis)} for axis in axes
     }
 
-    def build(id_: int, prompt: int, groups: Groups, known: dict[int, float], by: str | None) -> Ranking:
+    def build(
+        id_: int, prompt: int, groups: Groups, known: dict[int, float], by: str | None, strength: float | None = None
+    ) -> Ranking:
         ids = [response for group in groups for response in group]
         return Ranking(
             id=id_,
@@ -125,20 +129,21 @@ def rankings(connection: Connection, split: str, source: str | None) -> Iterator
             means={response: known[response] for response in ids if response in known},
             derived=by is None,
             annotator=by,
+            strength=strength,
         )
 
     for row in found:
         if row.prompt_id in conversations:
             yield build(row.id, row.prompt_id, row.ranking, means[row.settings["axis"]], None)
     said = (
-        select(JUDGEMENT.c.id, JUDGEMENT.c.prompt_id, JUDGEMENT.c.ranking, ANNOTATOR.c.name)
+        select(JUDGEMENT.c.id, JUDGEMENT.c.prompt_id, JUDGEMENT.c.ranking, JUDGEMENT.c.strength, ANNOTATOR.c.name)
         .join(ANNOTATOR, ANNOTATOR.c.id == JUDGEMENT.c.annotator_id)
         .where(JUDGEMENT.c.ranking.is_not(None), JUDGEMENT.c.id.not_in(corrected()))
         .order_by(JUDGEMENT.c.id)
     )
-    for row in connection.execute(said):
-        if row.prompt_id in conversations:
-            yield build(row.id, row.prompt_id, row.ranking, {}, row.name)
+    for judged in connection.execute(said):
+        if judged.prompt_id in conversations:
+            yield build(judged.id, judged.prompt_id, judged.ranking, {}, judged.name, judged.strength)
 
 
 # Checks before writing

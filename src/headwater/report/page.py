@@ -9,6 +9,7 @@ from headwater import __version__
 from headwater.report import plots, wording
 from headwater.report.material import Material, Row, answer_parts, by_iteration, evenly, per_reason
 from headwater.report.plots import interval_of, number
+from headwater.rlhf.gate import beats_length
 
 JUDGES = {
     "reward_model": "Judges' reward model",
@@ -131,7 +132,7 @@ def gate(reward: Row) -> str:
     interval, length = interval_of(reward.get("accuracy_ci")), number(reward.get("length_baseline"))
     if interval is None or length is None:
         return "The reward model has not been measured against its baselines in this run."
-    if interval[0] <= length:
+    if not beats_length(interval[0], length):
         return "Careful: the reward model is not clearly better than length alone. What PPO gains may mean nothing."
     ridge = number(reward.get("bag_of_words"))
     if ridge is None:

@@ -31,9 +31,11 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
             "ece",
             "gain",
             "bias",
+            "spread_heldout",
+            "spread_sft",
         ),
     ),
-    "ppo": ("ppo", ("kl", "reward_before", "reward_after", "chosen_step")),
+    "ppo": ("ppo", ("kl", "reward_before", "reward_after", "chosen_step", "warnings")),
     "evaluation": (
         "evaluate",
         (

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
+from headwater.feedback.ratings import ANONYMOUS
 from headwater.feedback.reader import Ranking
 from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
-from headwater.objectives.preference import Preference, Rankings
+from headwater.objectives.preference import UNKNOWN, Preference, Rankings, Reliability
+from headwater.progress import say
 from headwater.recipe import RewardSettings
+from headwater.storage import write_atomically
 from headwater.tasks.continuation import whole
 from headwater.training.batch import Row
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
+from headwater.training.settings import OptimiserSettings, ScheduleSettings
+
+RATERS = "raters.json"
+"""{rater: {"reliability", "rankings"}}, beside a training with `reward.raters`."""
+RATERS_LEARN = OptimiserSettings(learning_rate=0.05)
+"""A handful of numbers between 0 and 1, which must find their places while the reward model is trained once."""
 
 
 def train_reward_model(
@@ -30,16 +42,33 @@ def train_reward_model(
     label: str,
     precision: str = "fp32",
     tensorboard: bool = False,
+    make: type[Preference] = Preference,
+    **more: Any,
 ) -> Model:
-    """A scalar head on a copy of `backbone`, trained on whole rankings; checkpoints and metrics go to `folder`."""
+    """A scalar head on a copy of `backbone`, trained on whole rankings; checkpoints and metrics go to `folder`.
+
+    make: the objective, which gets `more` beside what the settings say. With `reward.raters`, raters.json in `folder` says
+    what was learnt of the raters.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    objective = Preference(settings.ties, centring=settings.centring)
-    groups = ranking_rows(rankings, objective, tokenizer, backbone.config.context)
+    every = list(rankings)
+    said = rankings_by_rater(every) if settings.raters else {}
+    objective = make(
+        settings.ties, settings.margin, settings.centring, settings.loss, raters=len(every) if said else 0, **more
+    )
+    groups = ranking_rows(every, objective, tokenizer, backbone.config.context, list(said))
     model = backbone.with_head("reward", seed)
     if settings.lora:
         adapt(model, settings.lora, seed)
+    learners = {"reward": Learner(model, settings.optimiser, settings.schedule, precision)}
+    if said:
+        # A module like any other to the engine; only the objective calls it.
+        reliability = Reliability(len(said))
+        learners["raters"] = Learner(cast(Model, reliability), RATERS_LEARN, ScheduleSettings(name="constant"))
+    elif settings.raters:
+        say(f"{label}: no ranking tells which person made it, so nothing is learnt of raters (reward.raters).")
     engine = Engine(
-        {"reward": Learner(model, settings.optimiser, settings.schedule, precision)},
+        learners,
         Rankings(groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings, budget=4096),
         objective,
         folder=folder,
@@ -50,7 +79,17 @@ def train_reward_model(
     engine.resume()
     engine.fit()
     engine.save()  # a later part of the stage may be interrupted: it finds the finished model here
+    if said:
+        learnt = reliability.logits.detach().sigmoid().tolist()
+        found = {name: {"reliability": value, "rankings": said[name]} for name, value in zip(said, learnt, strict=True)}
+        write_atomically(folder / RATERS, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
     return merge(engine.learners["reward"].release())
+
+
+def rankings_by_rater(rankings: Iterable[Ranking]) -> dict[str, int]:
+    """{rater: how many rankings}, by name. Derived rankings are nobody's, and anonymous raters are many at once."""
+    counted = Counter(ranking.annotator for ranking in rankings if ranking.annotator not in (None, ANONYMOUS))
+    return {str(name): counted[name] for name in sorted(counted, key=str)}
 
 
 def drop_checkpoints(*folders: Path) -> None:
@@ -60,23 +99,42 @@ def drop_checkpoints(*folders: Path) -> None:
 
 
 def ranking_rows(
-    rankings: Iterable[Ranking], objective: Preference, tokenizer: Tokenizer, context: int
+    rankings: Iterable[Ranking],
+    objective: Preference,
+    tokenizer: Tokenizer,
+    context: int,
+    raters: Sequence[str] = (),
 ) -> list[Sequence[Row]]:
-    """One group of rows per ranking; answers longer than the context are left out, and rankings without any order."""
+    """One group of rows per ranking; answers longer than the context are left out, and rankings without any order.
+
+    An empty answer is an answer like any other: a policy may end at once, and must learn what that is worth. Rankings that
+    contradict each other are all learnt: so the reward comes to say how often each answer was preferred.
+    """
     groups: list[Sequence[Row]] = []
     for index, ranking in enumerate(rankings):
         instruction = ranking.conversation[-1]["content"]
-        answers, places = [], []
+        known = grades(ranking)
+        answers, places, points = [], [], []
         for place, group in enumerate(ranking.groups):
             for response in group:
                 ids = whole(instruction, ranking.responses[response], tokenizer)
                 if len(ids) <= context:
                     answers.append(ids)
                     places.append(place)
+                    points.append(known.get(response, UNKNOWN))
         if len(set(places)) > 1:
-            groups.append(objective.prepare(answers, places, index))
+            rater = raters.index(ranking.annotator) if ranking.annotator in raters else -1
+            groups.append(objective.prepare(answers, places, index, points, rater))
     if not groups:
         raise UserError(
             "There is no ranking with two different places: collect rankings before training a reward model."
         )
     return groups
+
+
+def grades(ranking: Ranking) -> Mapping[int, float]:
+    """Points of each answer: its mean rating, or the strength of a judged pair for the better one and 0 for the other."""
+    if ranking.strength and len(ranking.groups) == 2:
+        (better, *_), (worse, *_) = ranking.groups
+        return {better: ranking.strength, worse: 0.0}
+    return ranking.means

@@ -1,9 +1,10 @@
-"""Scores of whole dialogues: a normalised reward model, or any callable with the same signature."""
+"""Scores of whole dialogues: a normalised reward model, several of them, or any callable with the same signature."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,10 +12,21 @@ from torch import Tensor
 from headwater.errors import UserError
 from headwater.models.layout import load_model
 from headwater.models.model import Model
+from headwater.progress import say
 from headwater.training.batch import Row, split_by_tokens
 
 Scorer = Callable[[Sequence[Sequence[int]]], Tensor]
 """Token ids of dialogues → their scores, [dialogues], fp32."""
+
+
+class Reward(Protocol):
+    """A scorer that PPO can follow in the policy's number format."""
+
+    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
+        """[dialogues] normalised scores, fp32."""
+
+    def frozen(self, dtype: torch.dtype) -> Reward:
+        """A copy in this number format, where it has weights."""
 
 
 @torch.inference_mode()
@@ -33,7 +45,7 @@ class RewardModel:
     def __init__(self, model: Model, gain: float, bias: float) -> None:
         self.model, self.gain, self.bias = model.eval().requires_grad_(False), gain, bias
 
-    def __call__(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
+    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
         """[dialogues] normalised scores."""
         return self.gain * raw_scores(self.model, dialogues) + self.bias
 
@@ -44,23 +56,77 @@ class RewardModel:
         return RewardModel(self.model.frozen(dtype), self.gain, self.bias)
 
     @classmethod
-    def load(cls, folder: Path) -> RewardModel:
-        """Raises UserError where the normaliser is missing: scores of unknown scale would make β meaningless."""
+    def load(cls, folder: Path, *, normalise: bool = True, strict: bool = True) -> RewardModel:
+        """normalise: false takes the scores as they come. Raises UserError where the folder holds no reward model.
+
+        Where the normaliser is missing, scores of unknown scale would make β meaningless: that is a UserError, too, or, if
+        not `strict`, said once.
+        """
         model, config = load_model(folder)
         normaliser = config.get("headwater", {})
-        if model.kind != "reward" or not {"gain", "bias"} <= normaliser.keys():
-            raise UserError(
-                f"The reward model in {folder} has no normaliser (headwater.gain and headwater.bias in config.json): "
-                "run the reward stage again."
+        if model.kind != "reward":
+            raise UserError(f"{folder} holds no reward model: run the reward stage again.")
+        if not normalise:
+            return cls(model, 1.0, 0.0)
+        if not {"gain", "bias"} <= normaliser.keys():
+            missing = (
+                f"The reward model in {folder} has no normaliser (headwater.gain and headwater.bias in config.json)"
             )
-        return cls(model, normaliser["gain"], normaliser["bias"])
+            if strict:
+                raise UserError(f"{missing}: run the reward stage again.")
+            say(f"{missing}: its scores are taken as they come.")
+        return cls(model, normaliser.get("gain", 1.0), normaliser.get("bias", 0.0))
 
 
-def fit_normaliser(scores: Tensor) -> tuple[float, float]:
-    """(gain, bias) that give `scores` mean 0 and variance 1."""
+class RewardEnsemble:
+    """Several reward models as one: the mean of their normalised scores, less `pessimism` times their deviation.
+
+    Coste et al. (2024) call it uncertainty-weighted optimisation; they subtract the variance. The deviation, unbiased, has
+    the unit of the scores, so that `pessimism` has none.
+    """
+
+    def __init__(self, members: Sequence[RewardModel], pessimism: float = 0.0) -> None:
+        self.members, self.pessimism = list(members), pessimism
+
+    def each(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
+        """Normalised scores of every member, [members, dialogues]."""
+        return torch.stack([member(dialogues) for member in self.members])
+
+    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
+        return self.combine(self.each(dialogues))
+
+    def combine(self, scores: Tensor) -> Tensor:
+        """[members, dialogues] → [dialogues]."""
+        return scores.mean(dim=0) - self.pessimism * scores.std(dim=0)
+
+    @property
+    def model(self) -> Model:
+        """The first member's: a critic starts from it."""
+        return self.members[0].model
+
+    def frozen(self, dtype: torch.dtype) -> RewardEnsemble:
+        """A copy in this number format."""
+        return RewardEnsemble([member.frozen(dtype) for member in self.members], self.pessimism)
+
+
+def member_names(members: int) -> list[str]:
+    """The folders of a reward stage's reward models: model, model-2, model-3, …"""
+    return ["model", *(f"model-{number}" for number in range(2, members + 1))]
+
+
+def load_reward(
+    folder: Path, members: int = 1, pessimism: float = 0.0, *, normalise: bool = True, strict: bool = True
+) -> RewardModel | RewardEnsemble:
+    """The reward of a finished reward stage: one model, or the ensemble of all. Settings and errors as `RewardModel.load`."""
+    models = [RewardModel.load(folder / name, normalise=normalise, strict=strict) for name in member_names(members)]
+    return models[0] if members == 1 else RewardEnsemble(models, pessimism)
+
+
+def fit_normaliser(
+    scores: Tensor, place: str = "The reward model", mend: str = "it has learnt nothing; check the rankings"
+) -> tuple[float, float]:
+    """(gain, bias) that give `scores` mean 0 and variance 1; `place` and `mend` are named where all are the same."""
     mean, deviation = float(scores.mean()), float(scores.std())
     if not deviation >= 1e-6:  # NaN too, where there are fewer than two scores
-        raise UserError(
-            "The reward model gives every answer the same score: it has learnt nothing; check the rankings."
-        )
+        raise UserError(f"{place} gives every answer the same score: {mend}.")
     return 1 / deviation, -mean / deviation

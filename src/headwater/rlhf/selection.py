@@ -13,18 +13,18 @@ from headwater.evaluation.text_metrics import repeated_share
 from headwater.models.generate import Sampling, generate
 from headwater.models.model import Model
 from headwater.rlhf.rollouts import ended, entropy_of, log_probabilities_of, response_mask
-from headwater.rlhf.scoring import RewardModel
+from headwater.rlhf.scoring import Reward
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a policy is measured by: fixed prompts and seeds, the reference, reward models by name."""
+    """What a policy is measured by: fixed prompts and seeds, the reference, rewards by name."""
 
     prompts: Sequence[Sequence[int]]
     sampling: Sampling
     seed: int
     reference: Model
-    rewards: Mapping[str, RewardModel]
+    rewards: Mapping[str, Reward]
     missing_stop_reward: float
 
     def frozen(self, dtype: torch.dtype) -> Yardstick:

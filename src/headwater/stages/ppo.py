@@ -17,10 +17,14 @@ from headwater.objectives.policy import Policy
 from headwater.progress import say
 from headwater.recipe import PpoSettings
 from headwater.rlhf.estimators import ESTIMATORS
+from headwater.rlhf.external import external_reward
+from headwater.rlhf.gate import objection
+from headwater.rlhf.monitors import Monitors
 from headwater.rlhf.rollouts import Rollouts
-from headwater.rlhf.scoring import RewardModel
+from headwater.rlhf.scoring import Reward, RewardModel, load_reward
 from headwater.rlhf.selection import BestPolicy, Yardstick
 from headwater.runs import Stage
+from headwater.stages.reward import sft_answers
 from headwater.tasks.continuation import openings, read_lines, some
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
@@ -32,14 +36,15 @@ LENGTH_RANGE = (0.8, 1.2)
 
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Optimises the SFT policy against the reward model; writes model/ (the chosen checkpoint), metrics, and critic/ where
-    the estimator of the advantages has one."""
+    """Optimises the SFT policy against the reward; writes model/ (the chosen checkpoint), metrics, and critic/ where the
+    estimator of the advantages has one."""
     settings = stage.recipe.ppo
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     policy, _ = load_model(stage.parent("sft") / "model")
-    reward, selection = (RewardModel.load(stage.parent("reward") / name) for name in ("model", "selection"))
-    critic = critic_for(settings, reward, stage.seed)
+    reward, start = reward_of(stage, policy, tokenizer)
+    selection = RewardModel.load(stage.parent("reward") / "selection", strict=settings.gate)
+    critic = critic_for(settings, start, stage.seed)
     reference = policy.frozen(torch.float32)
     if settings.lora:
         reference = without_adapters(adapt(policy, settings.lora, stage.seed))
@@ -70,6 +75,7 @@ def run(stage: Stage) -> dict[str, Any]:
     best = BestPolicy(
         learners["policy"].masters, before["selection_reward"], settings.kl_limit, before["length"], LENGTH_RANGE
     )
+    monitors = Monitors(before, LENGTH_RANGE)
     engine = Engine(
         learners,
         source,
@@ -77,8 +83,8 @@ def run(stage: Stage) -> dict[str, Any]:
         folder=stage.folder,
         checkpoint_every=1,  # at each iteration's end, the only boundary: more than one iteration is never lost
         label="ppo",
-        after_step=Judging(settings, policy, source, rounded, best),
-        stateful={"best": best},
+        after_step=Judging(settings, policy, source, rounded, best, monitors),
+        stateful={"best": best, "monitors": monitors},
         tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
@@ -106,14 +112,40 @@ def run(stage: Stage) -> dict[str, Any]:
         "chosen_step": best.step,
         "steps": settings.steps,
         "episodes": settings.steps * settings.episodes,
+        "warnings": monitors.warnings,
     }
 
 
-def critic_for(settings: PpoSettings, reward: RewardModel, seed: int) -> Model | None:
-    """A critic that starts from the reward model; None where the estimator of the advantages needs none."""
+def reward_of(stage: Stage, policy: Model, tokenizer: Tokenizer) -> tuple[Reward, Model]:
+    """What is maximised, and the model whose backbone the critic starts from: without a reward model, the SFT policy.
+
+    Raises UserError where the gate refuses the reward model, or what `ppo.reward` names is not there.
+    """
+    settings, ensemble = stage.recipe.ppo, stage.recipe.reward
+    if settings.reward == "model":
+        if settings.gate and (problem := objection(stage.metrics_of("reward"))):
+            raise UserError(problem)
+        found = load_reward(
+            stage.parent("reward"),
+            ensemble.members,
+            ensemble.pessimism,
+            normalise=settings.normalise,
+            strict=settings.gate,
+        )
+        return found, found.model
+    reward = external_reward(settings, tokenizer)
+    if settings.normalise:
+        reward = reward.normalised(
+            lambda: [answer.prompt + answer.tokens for answer in sft_answers(stage, policy, tokenizer)], stage.folder
+        )
+    return reward, policy
+
+
+def critic_for(settings: PpoSettings, start: Model, seed: int) -> Model | None:
+    """A critic that starts from this model, perhaps a reward model; None where the estimator of the advantages needs none."""
     if not ESTIMATORS[settings.estimator].critic:
         return None
-    critic = reward.model.with_head("critic", seed).requires_grad_(True)
+    critic = start.with_head("critic", seed).requires_grad_(True)
     return adapt(critic, settings.lora, seed + 1) if settings.lora else critic
 
 
@@ -144,9 +176,16 @@ class Judging:
     """Measures the policy on the selection openings every so many iterations, and keeps the best: the engine's hook."""
 
     def __init__(
-        self, settings: PpoSettings, policy: Model, source: Rollouts, yardstick: Yardstick, best: BestPolicy
+        self,
+        settings: PpoSettings,
+        policy: Model,
+        source: Rollouts,
+        yardstick: Yardstick,
+        best: BestPolicy,
+        monitors: Monitors,
     ) -> None:
         self.settings, self.policy, self.source, self.yardstick, self.best = settings, policy, source, yardstick, best
+        self.monitors = monitors
 
     def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
         if not self.source.at_boundary():
@@ -157,4 +196,6 @@ class Judging:
             found = self.yardstick.measure(self.policy)
             self.best.offer(iteration, score=found["selection_reward"], kl=found["kl"], length=found["length"])
             line |= {f"heldout_{name}": value for name, value in found.items()}
+            for warning in self.monitors.observe(iteration, found):
+                say(f"ppo: {warning}")
         return line

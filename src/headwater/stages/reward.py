@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
@@ -19,8 +20,8 @@ from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.progress import Progress
-from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
-from headwater.rlhf.scoring import fit_normaliser, raw_scores
+from headwater.rlhf.reward_training import RATERS, drop_checkpoints, train_reward_model
+from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, member_names, raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
@@ -30,9 +31,15 @@ from headwater.training.machine import prepare
 GAP = 1.0
 """Mean ratings that differ by at least so much are a clear pair."""
 
+MEMBER_SEEDS = 7907
+"""Between the seeds of an ensemble's members: heads and orders of the data have nothing in common."""
+
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Writes model/ (the reward) and selection/ (the choice of checkpoints), both normalised, and calibration.json."""
+    """Writes model/ (the reward) and selection/ (the choice of checkpoints), both normalised, and calibration.json.
+
+    An ensemble's further members are model-2/, model-3/ and so on.
+    """
     settings = stage.recipe.reward
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     policy, _ = load_model(stage.parent("sft") / "model")
@@ -44,15 +51,18 @@ def run(stage: Stage) -> dict[str, Any]:
     models: dict[str, Model] = {}
     normalisers: dict[str, tuple[float, float]] = {}
     parts = {"model": ("train", stage.folder), "selection": ("select", stage.folder / "selection-training")}
+    names = member_names(settings.members)
+    parts |= {name: ("train", stage.folder / f"{name}-training") for name in names[1:]}
     for name, (share, folder) in parts.items():
+        number = names.index(name) if name in names else 0
         model = train_reward_model(
             policy,
             rankings[share],
             tokenizer,
             settings,
-            seed=stage.seed,
+            seed=stage.seed + MEMBER_SEEDS * number,
             folder=folder,
-            label=f"reward ({share})",
+            label=f"reward ({share}, {number + 1} of {len(names)})" if number else f"reward ({share})",
             precision=precision,
             tensorboard=stage.recipe.tensorboard,
         )
@@ -62,7 +72,12 @@ def run(stage: Stage) -> dict[str, Any]:
         tokenizer.save(stage.folder / name, model.config.context)
         models[name] = model
     with Progress("measure the reward model"):
-        metrics = gate(stage, models["model"], tokenizer)
+        members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
+        metrics = gate(stage, members, tokenizer)
+        if len(names) > 1:
+            metrics["spread_sft"] = float(members.each(dialogues).std(dim=0).mean())
+    if (path := stage.folder / RATERS).exists():
+        metrics["raters"] = json.loads(path.read_text(encoding="utf-8"))
     metrics |= {"gain": normalisers["model"][0], "bias": normalisers["model"][1]}
     metrics["sft_length"] = float(np.mean([len(answer.tokens) for answer in answers]))
     drop_checkpoints(*(folder for _, folder in parts.values()))
@@ -84,16 +99,24 @@ def sft_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[Answe
     return generate(policy, prompts, sampling, seeds, label="answers of the SFT model")
 
 
-def gate(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any]:
-    """How well the reward orders held-out sentences, beside the baselines and the raters themselves."""
+def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[str, Any]:
+    """How well the reward orders held-out sentences, beside the baselines and the raters themselves.
+
+    A single reward model is measured by its raw scores, whose differences its probabilities are made of; of several, the
+    order is that of the reward that PPO follows, and the probabilities are made of their mean raw scores.
+    """
     instructions = stage.recipe.sft.instructions
     path = stage.parent("samples") / "reviews.jsonl"
     train, heldout = read_lines(path, "train"), read_lines(path, "prompt")
     texts, means = [line.text for line in train], [line.mean for line in train]
+    dialogues = [whole(instructions[line.source], line.text, tokenizer) for line in heldout]
+    raw = torch.stack([raw_scores(member.model, dialogues) for member in members.members])
+    reward, spread = raw[0], dict[str, float]()
+    if len(raw) > 1:
+        each = torch.stack([member.gain * row + member.bias for member, row in zip(members.members, raw, strict=True)])
+        reward, spread = members.combine(each), {"spread_heldout": float(each.std(dim=0).mean())}
     scores = {
-        "reward": raw_scores(
-            model, [whole(instructions[line.source], line.text, tokenizer) for line in heldout]
-        ).numpy(),
+        "reward": reward.numpy(),
         "bag_of_words": BagOfWords().fit(texts, means).score([line.text for line in heldout]),
         "length": Length().fit(texts, means).score([line.text for line in heldout]),
     }
@@ -103,7 +126,11 @@ def gate(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any]:
     chosen = [line for line, wanted in zip(heldout, film, strict=True) if wanted]
     ceiling = rater_ceiling([line.ratings for line in chosen], minimum_gap=GAP, seed=stage.seed)
     curve = pair_calibration(
-        scores["reward"], [line.mean for line in heldout], 0.0, [line.source for line in heldout], seed=stage.seed
+        raw.mean(dim=0).numpy(),
+        [line.mean for line in heldout],
+        0.0,
+        [line.source for line in heldout],
+        seed=stage.seed,
     )
     write_atomically(stage.folder / "calibration.json", json.dumps(asdict(curve)) + "\n")
     lengths = [len(line.text.split()) for line in heldout]
@@ -119,6 +146,7 @@ def gate(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any]:
         "rater_ceiling": ceiling.accuracy,
         "length_correlation": float(np.corrcoef(scores["reward"], lengths)[0, 1]),
         "ece": curve.error,
+        **spread,
     }
 
 

@@ -98,7 +98,7 @@ def within_budget(basis: Basis, settings: Settings, ppo: PpoSettings) -> PpoSett
 
 def policy_gradient(basis: Basis, ppo: PpoSettings, policy: Model, seed: int) -> Training:
     """PPO, RLOO or GRPO, as its settings say."""
-    critic = critic_for(ppo, basis.reward, seed)
+    critic = critic_for(ppo, basis.reward.model, seed)
     source = Rollouts(
         policy,
         critic,

@@ -1,0 +1,243 @@
+"""Rewards from functions and addresses: what they are given, and what happens where they fail."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+from headwater.errors import UserError
+from headwater.recipe import PpoSettings
+from headwater.rlhf.external import ExternalReward, external_reward
+from words import small_tokenizer
+
+PROMPT, ANSWERS = "Write a line, please.", ["A good one.", "今天天气很好", ""]
+
+
+def dialogues():
+    tokenizer = small_tokenizer()
+    said = [{"role": "user", "content": PROMPT}]
+    return [[*tokenizer.chat(said, continuation=answer), tokenizer.end_of_turn] for answer in ANSWERS]
+
+
+def reward(name, **endpoint):
+    quick = {"backoff": 0.01, "retries": 2, "timeout": 5.0} | endpoint
+    return external_reward(PpoSettings(reward=name, endpoint=quick), small_tokenizer())
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a Python file and returns what `ppo.reward` calls its function `score`."""
+
+    def write(body):
+        path = tmp_path / "mine.py"
+        path.write_text(f"def score(prompts, answers):\n    {body}\n")
+        return f"{path}:score"
+
+    return write
+
+
+def test_a_function_gets_prompts_and_answers_as_text(file):
+    assert reward(file("return [len(p) + 100 * len(a) for p, a in zip(prompts, answers)]"))(dialogues()).tolist() == [
+        len(PROMPT) + 100 * len(answer) for answer in ANSWERS
+    ]
+
+
+def test_of_several_turns_the_last_is_the_answer():
+    tokenizer, seen = small_tokenizer(), []
+    turns = [("user", "Hello."), ("assistant", "Yes?"), ("user", "Go on.")]
+    ids = tokenizer.chat([{"role": role, "content": text} for role, text in turns], continuation="So it is.")
+    ExternalReward(lambda prompts, answers: seen.append((prompts, answers)) or [0.0], tokenizer, "The reward")([ids])
+    assert seen == [(["Hello.Yes?Go on."], ["So it is."])]
+
+
+def test_a_function_of_a_module_is_found(tmp_path, monkeypatch):
+    (tmp_path / "rewards_of_mine.py").write_text(
+        "def longest(prompts, answers):\n    return [len(a) for a in answers]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert reward("python:rewards_of_mine:longest")(dialogues()).tolist() == [len(answer) for answer in ANSWERS]
+    sys.modules.pop("rewards_of_mine")
+
+
+def test_tensors_and_arrays_are_lists_too():
+    source = lambda prompts, answers: torch.arange(len(answers))  # noqa: ARG005, E731
+    assert ExternalReward(source, small_tokenizer(), "The reward")(dialogues()).tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("return [1.0]", "1 scores for 3 answers"),
+        ("return [1.0, float('nan'), 2.0]", "nan for answer 1"),
+        ("return [1.0, 2.0, float('inf')]", "inf for answer 2"),
+        ("return [1.0, 2.0, 10 ** 400]", "for answer 2"),
+        ("return ['good', 1.0, 2.0]", "'good' for answer 0"),
+        ("return [True, 1.0, 2.0]", "True for answer 0"),
+        ("return None", "NoneType in place of a list"),
+        ("return {'scores': 1}", "dict in place of a list"),
+        ("return 1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_function_that_fails_is_one_sentence(file, body, word):
+    with pytest.raises(UserError, match=word) as caught:
+        reward(file(body))(dialogues())
+    assert "mine.py:score" in str(caught.value)
+    assert "last checkpoint" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("python:no_such_module_here:score", "no_such_module_here cannot be imported"),
+        ("python:json:no_such_function", "no function `no_such_function` in json"),
+        ("python:json:__doc__", "no function `__doc__`"),
+        ("nowhere/mine.py:score", "no file nowhere/mine.py"),
+    ],
+)
+def test_a_reward_that_is_not_there_is_one_sentence(name, word):
+    with pytest.raises(UserError, match=word):
+        reward(name)
+
+
+def test_a_file_that_cannot_be_run_is_one_sentence(tmp_path):
+    (tmp_path / "mine.py").write_text("import no_such_module_here\n")
+    with pytest.raises(UserError, match=r"mine.py cannot be run \(ModuleNotFoundError"):
+        reward(f"{tmp_path / 'mine.py'}:score")
+
+
+def test_normalised_scores_have_mean_0_and_deviation_1_and_stay_so_after_a_resume(tmp_path):
+    first = ExternalReward(lambda _, answers: [3.0 * len(a) + 40 for a in answers], small_tokenizer(), "The reward")
+    normalised = first.normalised(dialogues, tmp_path)
+    scores = normalised(dialogues())
+    assert float(scores.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(scores.std()) == pytest.approx(1, abs=1e-5)
+    assert json.loads((tmp_path / "reward.json").read_text())["gain"] == normalised.gain
+    later = ExternalReward(lambda _, answers: [0.0] * len(answers), small_tokenizer(), "The reward")
+    resumed = later.normalised(lambda: pytest.fail("measured again"), tmp_path)
+    assert (resumed.gain, resumed.bias) == (normalised.gain, normalised.bias)
+
+
+def test_a_reward_that_is_always_the_same_cannot_be_normalised(tmp_path):
+    same = ExternalReward(lambda _, answers: [2.0] * len(answers), small_tokenizer(), "The reward of mine")
+    with pytest.raises(UserError, match="The reward of mine gives every answer the same score"):
+        same.normalised(dialogues, tmp_path)
+    assert not (tmp_path / "reward.json").exists()
+
+
+class Served:
+    """A local address; `replies` are what the next requests get, the last for all further ones."""
+
+    def __init__(self, replies):
+        self.requests, self.replies = [], list(replies)
+        served = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                served.requests.append(asked)
+                reply = served.replies.pop(0) if len(served.replies) > 1 else served.replies[0]
+                status, content = reply(asked)
+                body = content if isinstance(content, bytes) else json.dumps(content).encode()
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+                except OSError:
+                    pass  # whoever asked has gone
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/score"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    opened = []
+
+    def open_(*replies):
+        opened.append(Served(replies))
+        return opened[-1]
+
+    yield open_
+    for one in opened:
+        one.server.shutdown()
+        one.server.server_close()
+
+
+def good(asked):
+    return 200, {"scores": [len(answer) for answer in asked["answers"]]}
+
+
+def late(asked):
+    time.sleep(1.5)
+    return good(asked)
+
+
+def wrong(status, content):
+    return lambda asked: (status, content)  # noqa: ARG005
+
+
+def test_an_address_is_asked_in_batches_and_the_order_stays(serve):
+    served = serve(good)
+    assert reward(served.url, batch=2)(dialogues()).tolist() == [len(answer) for answer in ANSWERS]
+    assert [asked["answers"] for asked in served.requests] == [ANSWERS[:2], ANSWERS[2:]]
+    assert [asked["prompts"] for asked in served.requests] == [[PROMPT] * 2, [PROMPT]]
+
+
+@pytest.mark.parametrize("fault", [wrong(500, b"oh"), wrong(503, b""), wrong(429, b"slowly")])
+def test_what_passes_is_tried_again(serve, fault):
+    served = serve(fault, good)
+    assert reward(served.url)(dialogues()).tolist() == [len(answer) for answer in ANSWERS]
+    assert len(served.requests) == 2
+
+
+def test_a_late_answer_is_tried_again(serve):
+    served = serve(late, good)
+    assert reward(served.url, timeout=0.5)(dialogues()).tolist() == [len(answer) for answer in ANSWERS]
+
+
+@pytest.mark.parametrize(
+    ("fault", "attempts", "word"),
+    [
+        (wrong(500, b"oh"), 3, r"HTTP error 500 \(3 attempts\)"),
+        (wrong(404, b"who?"), 1, r"HTTP error 404 \(1 attempt\)"),
+        (wrong(200, b"<html>"), 1, "does not answer with"),
+        (wrong(200, [1, 2, 3]), 1, "does not answer with"),
+        (wrong(200, {"scores": [1.0, 2.0]}), 1, "2 scores for 3 answers"),
+        (wrong(200, b'{"scores": [1.0, NaN, 2.0]}'), 1, "nan for answer 1"),
+        (wrong(200, {"scores": [1.0, None, 2.0]}), 1, "None for answer 1"),
+        (wrong(200, {"scores": "1 2 3"}), 1, "str in place of a list"),
+    ],
+)
+def test_an_address_that_fails_is_one_sentence(serve, fault, attempts, word):
+    served = serve(fault)
+    with pytest.raises(UserError, match=word) as caught:
+        reward(served.url)(dialogues())
+    assert served.url in str(caught.value)
+    assert "last checkpoint" in str(caught.value)
+    assert len(served.requests) == attempts
+
+
+def test_an_address_that_never_answers_in_time_is_one_sentence(serve):
+    with pytest.raises(UserError, match=r"does not answer within 0.05 s \(2 attempts\): raise ppo.endpoint.timeout"):
+        reward(serve(late).url, timeout=0.05, retries=1)(dialogues())
+
+
+def test_nobody_there_is_one_sentence(serve):
+    served = serve(good)
+    served.server.shutdown()
+    served.server.server_close()
+    with pytest.raises(UserError, match="cannot be reached"):
+        reward(served.url, retries=0)(dialogues())
