@@ -84,7 +84,7 @@ def test_every_parent_comes_before_its_child() -> None:
     for number, step in enumerate(STEPS):
         assert set(step.parents) <= set(STAGES[:number])
     assert ancestors(step_of("reward")) == ["samples", "corpus", "tokenizer", "pretrain", "sft", "feedback"]
-    assert set(STAGES) == {name for name in Recipe.model_fields if name not in ("run", "until", *MACHINE)}
+    assert set(STAGES) == {name for name in Recipe.model_fields if name not in ("run", "until", "base", *MACHINE)}
 
 
 def test_all_stages_run_once_in_order_and_a_rerun_changes_no_file(tmp_path: Path, fakes: Fakes) -> None:
