@@ -79,7 +79,7 @@ def strengths(comparisons: Sequence[Comparison], resamples: int = 200) -> list[S
             1.0 if ranks == (0, 1) else 0.5 if ranks[0] == ranks[1] else 0.0,
         )
         for each in comparisons
-        if len(ranks := each.ranks) == 2 and None not in each.writers
+        if len(ranks := each.ranks) == 2 and None not in each.writers and len(set(each.writers)) == 2
     ]
     return sorted(bradley_terry(outcomes, resamples=resamples), key=lambda each: -each.strength)
 

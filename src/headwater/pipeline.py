@@ -153,7 +153,9 @@ def _identity(recipe: Recipe, run: Run, step: Step) -> Identity:
     if step.name == "corpus":
         parents |= folders_of_texts(recipe)
     if "base" in step.reads:
-        parents |= folder_of_base(recipe)
+        # A finished stage stays good when the folder that it was made from is moved away.
+        stored = (run.manifest(step.name) or {}).get("parents", {})
+        parents |= folder_of_base(recipe) or {name: stored[name] for name in stored if name == f"base {recipe.base}"}
     return Identity.of(recipe, step.name, parents, step.reads)
 
 

@@ -199,7 +199,7 @@ class RewardSettings(StageSettings):
 class EndpointSettings(Settings):
     """How a reward behind an http(s) address is asked."""
 
-    timeout: Positive = Field(30.0, description="Seconds that a request may take.")
+    timeout: Positive = Field(30.0, description="Seconds without a sign of life after which a request is given up.")
     retries: Annotated[int, Field(ge=0)] = Field(
         4, description="Further attempts after no answer, a time-out, or the HTTP errors 429 and 500 to 599."
     )
@@ -305,6 +305,7 @@ class Recipe(Settings):
     )
     base: str | None = Field(
         None,
+        min_length=1,
         description="A pretrained model to start from: a name of `headwater models`, a folder or a .gguf file. Its tokenizer "
         "is used, and it is trained on for `pretrain.tokens`, which may be 0. Absent: a fresh model.",
     )
@@ -340,7 +341,17 @@ def validate(data: dict[str, Any], place: str, overrides: Sequence[str] = ()) ->
 
 def _check_base(recipe: Recipe) -> None:
     """Raises UserError where a recipe sets what its base model has settled."""
-    fresh = ModelSettings(context=recipe.pretrain.model.context)
+    from headwater.models.published import published
+
+    assert recipe.base is not None
+    if published(recipe.base) is None and not Path(recipe.base).exists():
+        raise UserError(
+            f"`base` is {recipe.base}, which is neither a folder, a .gguf file nor a name of `headwater models`: check it."
+        )
+    if recipe.tokenizer.vocabulary != TokenizerSettings().vocabulary:
+        raise UserError(f"tokenizer.vocabulary is that of the `base`, {recipe.base}: leave it out.")
+    ours = recipe.pretrain.model
+    fresh = ModelSettings(context=ours.context, gradient_checkpointing=ours.gradient_checkpointing)
     changed = [
         name for name in ModelSettings.model_fields if getattr(recipe.pretrain.model, name) != getattr(fresh, name)
     ]

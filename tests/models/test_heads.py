@@ -72,6 +72,18 @@ def test_a_head_on_frozen_hidden_states_still_learns():
     assert head.weight.grad.abs().sum() > 0
 
 
+def test_a_frozen_head_gets_no_gradient_and_the_hidden_states_the_same():
+    gradients = []
+    for frozen in (False, True):
+        head = head_of().requires_grad_(not frozen)
+        hidden, targets = hidden_and_targets()
+        hidden.requires_grad_()
+        head.loss(hidden, targets).backward()
+        assert (head.weight.grad is None) == frozen
+        gradients.append(hidden.grad)
+    assert torch.equal(*gradients)
+
+
 def test_logits_are_scaled_and_have_the_bias():
     head = head_of(bias=True, scale=0.25)
     hidden, _ = hidden_and_targets()

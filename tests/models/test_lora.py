@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -111,11 +113,11 @@ def test_training_moves_the_adapters_alone_and_gives_the_rest_back_bit_for_bit(p
 
 
 def test_a_checkpoint_holds_the_adapters_alone_and_training_goes_on_from_it():
-    def trained(state=None):
+    def trained(state=None, steps=3):
         one = learner(adapt(tiny_model(), SETTINGS, 1), learning_rate=0.01)
         if state:
             one.load_state_dict(state)
-        for _ in range(3):
+        for _ in range(steps):
             one.module(IDS).square().mean().backward()
             one.update(one.gradient_norm(), 0.0)
             one.clear()
@@ -126,14 +128,11 @@ def test_a_checkpoint_holds_the_adapters_alone_and_training_goes_on_from_it():
     assert all("lora" in name for name in state["masters"])
     state = {
         "masters": {k: v.detach().clone() for k, v in state["masters"].items()},
-        "optimisers": state["optimisers"],
+        "optimisers": copy.deepcopy(state["optimisers"]),
         "average": None,
     }
-    again = trained(state)
-    assert not same_weights(weights_of(again.module), weights_of(adapt(tiny_model(), SETTINGS, 1)))
-    for name, master in again.masters.items():
-        assert name not in first.frozen
-        assert not torch.equal(master, state["masters"][name])
+    assert not set(first.masters) & set(first.frozen)
+    assert same_weights(weights_of(trained(state).module), weights_of(trained(steps=6).module))
 
 
 def test_the_same_seed_draws_the_same_adapters():

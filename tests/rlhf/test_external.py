@@ -8,10 +8,11 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
 
-from headwater.errors import UserError
+from headwater.errors import Interrupted, UserError
 from headwater.recipe import PpoSettings
 from headwater.rlhf.external import ExternalReward, external_reward
 from words import small_tokenizer
@@ -48,12 +49,27 @@ def test_a_function_gets_prompts_and_answers_as_text(file):
     ]
 
 
-def test_of_several_turns_the_last_is_the_answer():
+def test_a_policy_that_opens_another_turn_does_not_choose_what_is_judged():
     tokenizer, seen = small_tokenizer(), []
-    turns = [("user", "Hello."), ("assistant", "Yes?"), ("user", "Go on.")]
-    ids = tokenizer.chat([{"role": role, "content": text} for role, text in turns], continuation="So it is.")
+    turns = [("user", "Go on."), ("assistant", "It is bad."), ("assistant", "So good!")]
+    ids = tokenizer.chat([{"role": role, "content": text} for role, text in turns])
     ExternalReward(lambda prompts, answers: seen.append((prompts, answers)) or [0.0], tokenizer, "The reward")([ids])
-    assert seen == [(["Hello.Yes?Go on."], ["So it is."])]
+    assert seen == [(["Go on."], ["It is bad.So good!"])]
+
+
+def test_ctrl_c_while_a_reward_is_asked_is_no_failure_of_the_reward():
+    def interrupted(*_):
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        ExternalReward(interrupted, small_tokenizer(), "The reward")(dialogues())
+
+
+def test_scalars_of_numpy_are_numbers():
+    found = ExternalReward(
+        lambda *_: [np.float32(0.5), np.int64(2), torch.tensor(1.5)], small_tokenizer(), "The reward"
+    )
+    assert found(dialogues()).tolist() == [0.5, 2.0, 1.5]
 
 
 def test_a_function_of_a_module_is_found(tmp_path, monkeypatch):

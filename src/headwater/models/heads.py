@@ -93,7 +93,8 @@ class _FusedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32)
         rows_gradient = torch.empty_like(rows)
-        weight_gradient = torch.zeros(0) if len(rows) else torch.zeros_like(weight)
+        learnt = ctx.needs_input_grad[1]  # not where the weights are frozen, as with LoRA
+        weight_gradient = torch.zeros_like(weight) if learnt and not len(rows) else torch.zeros(0)
         bias_gradient = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
         size = max(1, _CHUNK_ELEMENTS // weight.shape[0])
         for start in range(0, len(rows), size):
@@ -101,8 +102,9 @@ class _FusedCrossEntropy(torch.autograd.Function):
             logits = functional.linear(rows[chunk], weight, bias)
             total += _cross_entropy_to_gradient(logits, targets[chunk, None], smoothing)
             torch.mm(logits, weight, out=rows_gradient[chunk])
-            part = logits.T @ rows[chunk]
-            weight_gradient = part if start == 0 else weight_gradient.float() + part  # many chunks add up in fp32
+            if learnt:
+                part = logits.T @ rows[chunk]
+                weight_gradient = part if start == 0 else weight_gradient.float() + part  # many chunks add up in fp32
             if bias_gradient is not None:
                 bias_gradient += logits.sum(dim=0, dtype=torch.float32)
         ctx.save_for_backward(rows_gradient, weight_gradient, bias_gradient)
@@ -115,7 +117,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
         rows, weight, bias = ctx.saved_tensors
         return (
             rows * scale.to(rows.dtype),
-            (weight * scale).to(ctx.dtype),
+            (weight * scale).to(ctx.dtype) if ctx.needs_input_grad[1] else None,
             None if bias is None else (bias * scale).to(ctx.dtype),
             None,
             None,

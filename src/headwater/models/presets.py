@@ -177,14 +177,20 @@ def _default(settings: ModelSettings, name: str) -> Any:
 def build_model(settings: PretrainSettings, vocabulary: int, seed: int) -> Model:
     """The model with which a recipe's pretraining begins; its weights depend on the settings and the seed alone."""
     from headwater.models.model import Model
-    from headwater.models.transformer import Stack
     from headwater.objectives.registry import PRETRAINING
 
     dials = settings.model
     kind: Kind = PRETRAINING[settings.objective].kind
     preset = PRESETS.get(dials.architecture, Preset())
     model = Model(config_of(dials, vocabulary), kind).initialise(seed, dials.initialisation or preset.initialisation)
+    return with_checkpointing(model, dials.gradient_checkpointing)
+
+
+def with_checkpointing(model: Model, wanted: bool) -> Model:
+    """The same model, whose blocks are computed again in the backward pass, or not."""
+    from headwater.models.transformer import Stack
+
     for part in model.modules():
         if isinstance(part, Stack):
-            part.checkpointing = dials.gradient_checkpointing
+            part.checkpointing = wanted
     return model

@@ -92,6 +92,9 @@ def control_tokens(tokenizer: Tokenizer) -> list[int]:
     return [token for token in range(tokenizer.vocabulary) if not tokenizer.bytes_of(token)]
 
 
+HELD_OUT_SHARE = 0.15
+"""Of the tokens that are masked or cut out where a model is measured, whatever it was trained with."""
+
 PRETRAINING: dict[str, Pretraining] = {
     "causal": Pretraining("decoder", "language-model"),
     "prefix": Pretraining("decoder", "language-model", make=_prefix),
@@ -112,7 +115,8 @@ def check_fits(objective: str, architecture: str, model: TransformerConfig, mask
             f"pretrain.objective = {objective} needs {what}, which pretrain.model.architecture = {architecture} is not: "
             f"choose {', '.join(fitting[:-1])} or {fitting[-1]}."
         )
-    longest = int(3 * (PRETRAINING[objective].sentinels - 1) / mask_share)  # a sentinel for each span of three tokens
+    # A sentinel for each span of three tokens; held-out texts always have HELD_OUT_SHARE cut out.
+    longest = int(3 * (PRETRAINING[objective].sentinels - 1) / max(mask_share, HELD_OUT_SHARE))
     if objective == "denoising" and model.context > longest:
         raise UserError(
             f"pretrain.model.context = {model.context} is too long for pretrain.objective = denoising, which at "

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.errors import UserError
+from headwater.errors import Interrupted, UserError
 from headwater.recipe import REWARD, EndpointSettings, PpoSettings
 from headwater.rlhf.scoring import fit_normaliser
 from headwater.storage import write_atomically
@@ -62,7 +62,7 @@ class ExternalReward:
         prompts, answers = [prompt for prompt, _ in texts], [answer for _, answer in texts]
         try:
             scores = self.source(prompts, answers)
-        except UserError:
+        except (UserError, Interrupted):
             raise
         except Exception as error:
             why = f"{type(error).__name__}: {error}".rstrip(": ")
@@ -70,11 +70,11 @@ class ExternalReward:
         return self.gain * torch.tensor(checked(scores, len(answers), self.place)) + self.bias
 
     def texts(self, ids: Sequence[int]) -> tuple[str, str]:
-        """Token ids of a dialogue → prompt and answer."""
+        """Token ids of a dialogue of one turn → prompt and answer. The first header counts: a policy may write another one,
+        and must not choose by it what is judged."""
         width = len(self.header)
         start = next(
-            (place for place in range(len(ids) - width, -1, -1) if list(ids[place : place + width]) == self.header),
-            None,
+            (place for place in range(len(ids) - width + 1) if list(ids[place : place + width]) == self.header), None
         )
         if start is None:
             raise ValueError("the dialogue has no assistant's turn")
@@ -146,6 +146,7 @@ def checked(scores: Any, wanted: int, place: str) -> list[float]:
     if len(values) != wanted:
         raise UserError(f"{place} gave {len(values)} scores for {wanted} answers: it must give one each; {KEPT}.")
     for number, value in enumerate(values):
+        value = value.item() if hasattr(value, "item") else value  # a scalar of NumPy or torch
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
             raise UserError(f"{place} gave {value!r} for answer {number}: a score is a finite number; {KEPT}.")
     return [float(value) for value in values]

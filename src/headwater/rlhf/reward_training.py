@@ -19,7 +19,6 @@ from headwater.objectives.preference import UNKNOWN, Preference, Rankings, Relia
 from headwater.progress import say
 from headwater.recipe import RewardSettings
 from headwater.storage import write_atomically
-from headwater.tasks.continuation import whole
 from headwater.training.batch import Row
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
@@ -112,12 +111,12 @@ def ranking_rows(
     """
     groups: list[Sequence[Row]] = []
     for index, ranking in enumerate(rankings):
-        instruction = ranking.conversation[-1]["content"]
         known = grades(ranking)
         answers, places, points = [], [], []
         for place, group in enumerate(ranking.groups):
             for response in group:
-                ids = whole(instruction, ranking.responses[response], tokenizer)
+                answer = {"role": "assistant", "content": ranking.responses[response]}
+                ids = tokenizer.chat([*ranking.conversation, answer])
                 if len(ids) <= context:
                     answers.append(ids)
                     places.append(place)

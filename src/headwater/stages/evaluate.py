@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,12 @@ def run(stage: Stage) -> dict[str, Any]:
     } | {
         f"{measure}_{name}": value
         for name in policies
-        for measure, value in _of_one(stage, policies[name], answers[name], own[name], tokenizer).items()
+        for measure, value in _of_one(stage, policies[name], given, answers[name], own[name], tokenizer).items()
     }
 
 
 def _of_one(
-    stage: Stage, policy: Model, answers: list[Answer], texts: list[str], tokenizer: Tokenizer
+    stage: Stage, policy: Model, given: list[Opening], answers: list[Answer], texts: list[str], tokenizer: Tokenizer
 ) -> dict[str, float]:
     """What is measured of one policy alone; `texts` are the answers without their openings. The perplexity is that of the
     answers to the pretrained model: what it thinks of texts that were written to please."""
@@ -94,7 +95,7 @@ def _of_one(
         "ended": sum(answer.ended for answer in answers) / len(answers),
         "repetition": repetition(texts),
         "bits_per_byte": heldout_bits_per_byte(stage, policy, tokenizer),
-        "perplexity": perplexity_of(load_model(stage.parent("pretrain") / "model")[0], answers),
+        "perplexity": perplexity_of(load_model(stage.parent("pretrain") / "model")[0], given, texts, tokenizer),
     }
 
 
@@ -162,10 +163,16 @@ def kl_of(policies: dict[str, Model], answers: list[Answer], temperature: float)
     return float(((own - theirs) * response_mask(answers)).sum(dim=1).mean())
 
 
-def perplexity_of(model: Model, answers: list[Answer]) -> float:
-    """exp(−mean log-probability of a token) of what was answered, the stop tokens included."""
-    mask = response_mask(answers)
-    return float((-(log_probabilities_of(model, answers, 1.0) * mask).sum() / mask.sum()).exp())
+def perplexity_of(model: Model, given: list[Opening], texts: list[str], tokenizer: Tokenizer) -> float:
+    """exp(−mean log-probability of a token) of texts that follow their openings, read as plain text: a pretrained model
+    need not know dialogues. Empty ones are left out; nan where all are."""
+    read = [
+        Answer([tokenizer.end_of_text, *tokenizer.encode(opening.text)], tokens)
+        for opening, text in zip(given, texts, strict=True)
+        if (tokens := tokenizer.encode(text))
+    ]
+    mask = response_mask(read)
+    return float((-(log_probabilities_of(model, read, 1.0) * mask).sum() / mask.sum()).exp()) if read else math.nan
 
 
 def heldout_bits_per_byte(stage: Stage, policy: Model, tokenizer: Tokenizer) -> float:

@@ -45,9 +45,7 @@ def run(stage: Stage) -> dict[str, Any]:
     reward, start = reward_of(stage, policy, tokenizer)
     selection = RewardModel.load(stage.parent("reward") / "selection", strict=settings.gate)
     critic = critic_for(settings, start, stage.seed)
-    reference = policy.frozen(torch.float32)
-    if settings.lora:
-        reference = without_adapters(adapt(policy, settings.lora, stage.seed))
+    reference = reference_of(policy, settings, stage.seed)
     prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
     yardstick = Yardstick(
         prompts["select"][: settings.evaluate_prompts],
@@ -139,6 +137,13 @@ def reward_of(stage: Stage, policy: Model, tokenizer: Tokenizer) -> tuple[Reward
             lambda: [answer.prompt + answer.tokens for answer in sft_answers(stage, policy, tokenizer)], stage.folder
         )
     return reward, policy
+
+
+def reference_of(policy: Model, settings: PpoSettings, seed: int) -> Model:
+    """What the KL is measured to: a frozen copy of the policy, or, where it gets adapters here, itself without them."""
+    if settings.lora is None:
+        return policy.frozen(torch.float32)
+    return without_adapters(adapt(policy, settings.lora, seed))
 
 
 def critic_for(settings: PpoSettings, start: Model, seed: int) -> Model | None:

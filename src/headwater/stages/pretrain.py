@@ -14,7 +14,7 @@ from headwater.evaluation.heldout import HeldOut, HeldOutTargets, HeldOutText
 from headwater.models.generate import Sampling, generate, resting
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
-from headwater.models.presets import build_model
+from headwater.models.presets import build_model, with_checkpointing
 from headwater.objectives.causal import CausalLM
 from headwater.objectives.registry import PRETRAINING
 from headwater.recipe import PretrainSettings
@@ -82,7 +82,7 @@ def fresh_or_base(stage: Stage, tokenizer: Tokenizer) -> Model:
             f"pretrain.model.context = {settings.model.context} is more than the {model.config.context} tokens of the base "
             f"{stage.recipe.base}: make it shorter."
         )
-    return model
+    return with_checkpointing(model, settings.model.gradient_checkpointing)
 
 
 def tokens_per_step(settings: PretrainSettings) -> int:

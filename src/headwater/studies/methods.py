@@ -64,6 +64,8 @@ def run(study: Study[Settings]) -> Findings:
     """Trains every method with every seed, and PPO once more with hardly any penalty."""
     settings = study.settings
     basis = Basis.of(settings.of, study.folder.parent, study.folder)
+    for estimator, own in (("rloo", settings.rloo), ("grpo", settings.grpo)):
+        grouped_settings(estimator, own, basis)  # what does not fit is said before anything is trained
     seeds = range(study.seed, study.seed + settings.seeds)
     results = {
         name: [study.trial(f"{name}-{seed}", _trained(basis, settings, method, seed)) for seed in seeds]
@@ -117,9 +119,8 @@ def _ppo(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training
     return policy_gradient(basis, within_budget(basis, settings, basis.ppo), policy, seed)
 
 
-def _grouped(
-    estimator: str, own: GroupSettings, basis: Basis, settings: Settings, policy: Model, seed: int
-) -> Training:
+def grouped_settings(estimator: str, own: GroupSettings, basis: Basis) -> PpoSettings:
+    """The run's settings for an estimator that compares answers to one prompt. Raises UserError where they do not fit."""
     rate = own.learning_rate or basis.ppo.policy_optimiser.learning_rate
     changes = {
         "estimator": estimator,
@@ -128,15 +129,17 @@ def _grouped(
         "whiten_rewards": False,
         "policy_optimiser": basis.ppo.policy_optimiser.model_dump() | {"learning_rate": rate},
     }
-    return policy_gradient(basis, within_budget(basis, settings, changed(basis.ppo, changes)), policy, seed)
+    return changed(basis.ppo, changes)
 
 
 def _rloo(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training:
-    return _grouped("rloo", settings.rloo, basis, settings, policy, seed)
+    ppo = grouped_settings("rloo", settings.rloo, basis)
+    return policy_gradient(basis, within_budget(basis, settings, ppo), policy, seed)
 
 
 def _grpo(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training:
-    return _grouped("grpo", settings.grpo, basis, settings, policy, seed)
+    ppo = grouped_settings("grpo", settings.grpo, basis)
+    return policy_gradient(basis, within_budget(basis, settings, ppo), policy, seed)
 
 
 def _dpo(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training:

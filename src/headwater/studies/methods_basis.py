@@ -18,7 +18,7 @@ from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.recipe import PpoSettings, Recipe, load_recipe
 from headwater.rlhf.rollouts import scored
-from headwater.rlhf.scoring import RewardModel, fit_normaliser, raw_scores
+from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
 from headwater.rlhf.selection import Yardstick
 from headwater.runs import Stage
 from headwater.stages.evaluate import answer_all, heldout_openings, judge_all
@@ -49,12 +49,17 @@ class Basis:
                 f"The run {run.name} has not finished `{missing[0]}`, which the study needs: `headwater run` goes on."
             )
         recipe = load_recipe(run.folder / "recipe.yaml")
+        if recipe.ppo.reward != "model":
+            raise UserError(
+                f"The run {run.name} follows ppo.reward = {recipe.ppo.reward}, but the study compares methods by a reward "
+                "model: give a run that has ppo.reward = model."
+            )
         return cls(recipe, {stage: run.stage(stage) for stage in NEEDED}, folder)
 
     @property
     def ppo(self) -> PpoSettings:
-        """The run's own, but that here all methods train all weights."""
-        return self.recipe.ppo.model_copy(update={"lora": None})
+        """The run's own, but that here it is PPO and all methods train all weights."""
+        return self.recipe.ppo.model_copy(update={"lora": None, "estimator": "gae", "group": 1})
 
     @property
     def stage(self) -> Stage:
@@ -74,8 +79,9 @@ class Basis:
         return load_model(self.stages["sft"] / "model")[0]
 
     @cached_property
-    def reward(self) -> RewardModel:
-        return RewardModel.load(self.stages["reward"] / "model")
+    def reward(self) -> RewardModel | RewardEnsemble:
+        own = self.recipe.reward
+        return load_reward(self.stages["reward"], own.members, own.pessimism, normalise=self.ppo.normalise)
 
     @cached_property
     def selection(self) -> RewardModel:
