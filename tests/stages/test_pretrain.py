@@ -54,7 +54,7 @@ def stage_of(objective, folder, tokens, base=None, pretraining=None, **changes):
             "base": base,
             "threads": 1,
             "corpus": {"sources": [{"samples": "reviews"}]},
-            "tokenizer": {"vocabulary": small_tokenizer().vocabulary},
+            "tokenizer": {} if base else {"vocabulary": small_tokenizer().vocabulary},
             "pretrain": settings,
             "ppo": {"max_new_tokens": 8},
         },
