@@ -452,3 +452,31 @@ def test_what_comes_after_pretraining_is_refused_before_any_stage_runs(tmp_path:
     assert fakes.calls == []
     go(tmp_path, recipe, until="pretrain")
     assert fakes.calls == list(STAGES[:4])
+
+
+def test_a_base_or_a_reward_that_is_nowhere_is_named_before_any_stage(tmp_path: Path, fakes: Fakes) -> None:
+    with pytest.raises(UserError, match="`base` is llm-smolm2, which is neither a folder"):
+        go(tmp_path, make_recipe(base="llm-smolm2"))
+    with pytest.raises(UserError, match=r"ppo\.reward: there is no file nowhere\.py; give its path"):
+        go(tmp_path, make_recipe(ppo={"reward": "nowhere.py:score"}))
+    assert fakes.calls == []
+    go(tmp_path, make_recipe(ppo={"reward": "nowhere.py:score"}), until="reward")
+
+
+def test_a_finished_run_stays_when_its_base_is_moved_and_starts_anew_when_it_changes(
+    tmp_path: Path, fakes: Fakes
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    recipe = make_recipe(base=str(base))
+    go(tmp_path / "runs", recipe)
+    base.rename(tmp_path / "elsewhere")
+    fakes.calls.clear()
+    go(tmp_path / "runs", recipe)
+    assert fakes.calls == []
+    base.mkdir()
+    (base / "config.json").write_text('{"other": 1}')
+    go(tmp_path / "runs", recipe)
+    assert "tokenizer" in fakes.calls
+    assert "samples" not in fakes.calls

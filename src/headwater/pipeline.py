@@ -38,6 +38,7 @@ def run_all(recipe: Recipe, run: Run, until: str = "report", reuse: Run | None =
     steps = STEPS[: STAGES.index(step_of(until).name) + 1]
     _refuse_what_cannot_answer(recipe, [step.name for step in steps])
     _refuse_other_recipe(recipe, run, steps)
+    _refuse_what_is_not_there(recipe, [step.name for step in steps if not run.is_finished(step.name)])
     write_recipe(recipe, run)
     for step in steps:
         identity = _identity(recipe, run, step)
@@ -184,6 +185,23 @@ def _refuse_what_cannot_answer(recipe: Recipe, stages: Sequence[str]) -> None:
         raise UserError(
             f"The stage `{later[0]}` needs a model that learns to write, but pretrain.objective is "
             f"{recipe.pretrain.objective}: end the run with `until: pretrain` in the recipe, or --until pretrain."
+        )
+
+
+def _refuse_what_is_not_there(recipe: Recipe, stages: Sequence[str]) -> None:
+    """Raises UserError where one of these stages, which are still to be made, needs a base or a reward that is nowhere:
+    now, not after hours of other stages."""
+    from headwater.models.published import published
+    from headwater.recipe import REWARD
+
+    base, reward = recipe.base, REWARD.fullmatch(recipe.ppo.reward)
+    if base and {"tokenizer", "pretrain"} & {*stages} and published(base) is None and not Path(base).exists():
+        raise UserError(
+            f"`base` is {base}, which is neither a folder, a .gguf file nor a name of `headwater models`: check it."
+        )
+    if "ppo" in stages and reward and reward["path"] and not Path(reward["path"]).is_file():
+        raise UserError(
+            f"ppo.reward: there is no file {reward['path']}; give its path as seen from where the command runs."
         )
 
 

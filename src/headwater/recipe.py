@@ -341,13 +341,6 @@ def validate(data: dict[str, Any], place: str, overrides: Sequence[str] = ()) ->
 
 def _check_base(recipe: Recipe) -> None:
     """Raises UserError where a recipe sets what its base model has settled."""
-    from headwater.models.published import published
-
-    assert recipe.base is not None
-    if published(recipe.base) is None and not Path(recipe.base).exists():
-        raise UserError(
-            f"`base` is {recipe.base}, which is neither a folder, a .gguf file nor a name of `headwater models`: check it."
-        )
     if recipe.tokenizer.vocabulary != TokenizerSettings().vocabulary:
         raise UserError(f"tokenizer.vocabulary is that of the `base`, {recipe.base}: leave it out.")
     ours = recipe.pretrain.model
