@@ -31,8 +31,8 @@ def run(stage):
         from headwater.errors import UserError
         raise UserError("The corpus is empty: add texts.")
     if stage.name == "corpus" and kind.startswith("slow"):
-        print("working", flush=True)
         try:
+            print("working", flush=True)
             time.sleep(60)
         finally:
             if kind == "slow-to-stop":
