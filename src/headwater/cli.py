@@ -248,7 +248,7 @@ def probe(
     ] = None,
     clear: Annotated[
         float, typer.Option(metavar="RATING", min=0, help="Least mean rating, up or down, that is praise or blame.")
-    ] = 1.0,
+    ] = 0.0,
     root: Root = None,
 ) -> None:
     """Tell how well a linear probe on a model's hidden states knows praise from blame, trained and untrained."""

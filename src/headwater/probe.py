@@ -17,8 +17,6 @@ from headwater.models.model import Model
 from headwater.models.presets import build_model
 from headwater.recipe import load_recipe
 
-CLEAR = 1.0
-"""Least mean rating, of either sign, of a sentence that is taken for praise or blame; ratings go from −4 to 4."""
 SEEDS = 3
 """Untrained models whose mean accuracy is told."""
 
@@ -47,7 +45,7 @@ class Probed:
         )
 
 
-def probe(folder: Path, reviews: Path | None, clear: float = CLEAR) -> Probed:
+def probe(folder: Path, reviews: Path | None, clear: float = 0.0) -> Probed:
     """A model's folder, and rated sentences as the samples stage writes them; absent: those of the model's run.
 
     clear: least mean rating, of either sign, of the sentences that are used. Raises UserError where there are none, or none of the other class.
