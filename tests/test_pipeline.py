@@ -21,6 +21,7 @@ from headwater import pipeline
 from headwater.catalogue import find_run, find_stage, model_folder, table
 from headwater.errors import UserError
 from headwater.lineage import lineage
+from headwater.manifest import write_manifest
 from headwater.recipe import Recipe, validate
 from headwater.runs import EXPECTED_CURVE, Run, Stage
 from headwater.steps import STAGES, STEPS, ancestors, step_of
@@ -480,3 +481,20 @@ def test_a_finished_run_stays_when_its_base_is_moved_and_starts_anew_when_it_cha
     go(tmp_path / "runs", recipe)
     assert "tokenizer" in fakes.calls
     assert "samples" not in fakes.calls
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_finished_stage_of_before_a_setting_existed_stays(tmp_path: Path) -> None:
+    run = go(tmp_path, make_recipe(), until="corpus")
+    path = run.stage("corpus") / "manifest.json"
+    manifest = run.manifest("corpus")
+    assert manifest is not None
+    before = manifest["content_hash"]
+    manifest.pop("seal", None)
+    assert manifest["settings"].pop("privacy") is True
+    assert manifest["settings"]["sources"][0].pop("repeat") == 1
+    write_manifest(run.stage("corpus"), manifest)
+    assert "privacy" not in path.read_text(encoding="utf-8")
+    assert (go(tmp_path, make_recipe(), until="corpus").manifest("corpus") or {})["content_hash"] == before
+    with pytest.raises(UserError, match="corpus.privacy"):
+        go(tmp_path, make_recipe(corpus={"sources": [{"samples": "reviews"}], "privacy": False}), until="corpus")

@@ -42,6 +42,32 @@ class Identity:
         whole = recipe.model_dump(mode="json") if reads else {}
         return cls(settings, seed_of(recipe, stage), dict(parents), {name: _at(whole, name) for name in reads})
 
+    @classmethod
+    def stored(cls, stage: str, data: Mapping[str, Any]) -> Identity:
+        """What a stage was made from, as a manifest says. A setting that did not exist then has its default: the stage was
+        made like that."""
+        others = {name: completed(name, value) for name, value in data["other_settings"].items()}
+        return cls(completed(stage, data["settings"]), data["seed"], data["parents"], others)
+
+
+def completed(name: str, stored: Any) -> Any:
+    """A part of a recipe, by its dotted name, as it was written down, with the defaults of newer settings."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from headwater.recipe import Recipe
+
+    kind: Any = Recipe
+    for key in name.split("."):
+        kind = kind.model_fields[key].annotation if key in getattr(kind, "model_fields", {}) else Any
+    adapter = TypeAdapter(kind)
+    try:
+        whole = adapter.dump_python(adapter.validate_python(stored), mode="json")
+    except ValidationError:
+        return stored  # something then is no longer a setting: that is a difference
+    if isinstance(whole, dict) and "seed" not in stored:
+        whole.pop("seed", None)
+    return whole
+
 
 def settings_of(recipe: Recipe, stage: str) -> BaseModel:
     """A stage's section of the recipe."""

@@ -223,14 +223,10 @@ def _refuse_other_recipe(recipe: Recipe, run: Run, steps: Sequence[Step]) -> Non
 def _made_as(run: Run, stage: str) -> Iterator[tuple[Path, Identity]]:
     manifest = run.manifest(stage)
     if manifest is not None:
-        yield run.stage(stage), _stored(manifest)
+        yield run.stage(stage), Identity.stored(stage, manifest)
     started = run.started_as(stage)
     if started is not None and any(run.work(stage).glob("**/checkpoints/[0-9]*")):  # else there is no work to lose
         yield run.work(stage), started
-
-
-def _stored(manifest: dict[str, Any]) -> Identity:
-    return Identity(manifest["settings"], manifest["seed"], manifest["parents"], manifest["other_settings"])
 
 
 def _difference(stage: str, stored: Identity, wanted: Identity) -> tuple[str, Any, Any] | None:
@@ -250,7 +246,7 @@ def _is_done(run: Run, step: Step, identity: Identity) -> bool:
         say(f"{step.name}: damaged ({damaged[0]}{others}); set aside as {aside}, made again")
         return False
     manifest = run.manifest(step.name)
-    if manifest is not None and _stored(manifest) == identity:
+    if manifest is not None and Identity.stored(step.name, manifest) == identity:
         return True
     aside = run.set_aside(step.name, "outdated")
     say(f"{step.name}: what it was made from has changed; set aside as {aside}, made again")
@@ -263,7 +259,7 @@ def _reused(run: Run, step: Step, identity: Identity, other: Run) -> bool:
     if manifest is None:
         say(f"{step.name}: not finished in {other.name}")
         return False
-    stored = _stored(manifest)
+    stored = Identity.stored(step.name, manifest)
     if stored != identity:
         key, before, now = _difference(step.name, stored, identity) or ("parents", "others", "these")
         say(f"{step.name}: not taken from {other.name}, where `{key}` is {before!r}, here {now!r}")

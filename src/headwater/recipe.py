@@ -162,6 +162,11 @@ class FeedbackSettings(StageSettings):
 class RewardSettings(StageSettings):
     epochs: Count = 2
     batch_rankings: Count = 8
+    layers: Count | None = Field(
+        None,
+        description="Use only so many first blocks of the model, and so in the critic, which starts from it; the last blocks "
+        "serve the prediction of words. Absent: all.",
+    )
     lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=3e-4, weight_decay=0.01)
     schedule: ScheduleSettings = ScheduleSettings(name="cosine", warmup=0.05)
@@ -287,6 +292,7 @@ class PpoSettings(StageSettings):
 class EvaluateSettings(StageSettings):
     prompts: Count = Field(600, description="Held-out openings, of all sources alike, that SFT and PPO answer.")
     bootstrap: Count = Field(2000, description="Resamples of the interval.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Number format in which both policies answer.")
 
 
 class ReportSettings(StageSettings):
@@ -369,6 +375,10 @@ def _check_relations(recipe: Recipe) -> None:
         _check_base(recipe)
     model = config_of(recipe.pretrain.model, recipe.tokenizer.vocabulary)
     check_fits(recipe.pretrain.objective, recipe.pretrain.model.architecture, model, recipe.pretrain.mask_share)
+    if recipe.base is None and (recipe.reward.layers or 0) > recipe.pretrain.model.layers:
+        raise UserError(
+            f"reward.layers = {recipe.reward.layers}, but pretrain.model has {recipe.pretrain.model.layers}: lower the first."
+        )
     if recipe.ppo.max_new_tokens >= model.context:
         raise UserError(
             f"ppo.max_new_tokens = {recipe.ppo.max_new_tokens} leaves no room for a prompt in a context of "

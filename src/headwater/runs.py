@@ -137,8 +137,8 @@ class Run:
     def started_as(self, name: str) -> Identity | None:
         """The identity of the interrupted attempt at a stage, if there is one."""
         try:
-            return Identity(**json.loads((self.work(name) / IDENTITY).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            return Identity.stored(name, json.loads((self.work(name) / IDENTITY).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def set_aside(self, name: str, why: str) -> Path:

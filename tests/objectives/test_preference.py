@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from headwater.errors import UserError
 from headwater.objectives.preference import Preference, Rankings, Reliability, pair_loss, plackett_luce_loss
 from headwater.rlhf.scoring import raw_scores
 from headwater.training.batch import collate
@@ -323,3 +324,32 @@ def test_raters_who_guess_or_contradict_are_found_out():
     assert opposite < guesses < min(first, second)
     assert opposite < 0.5 < min(first, second)
     assert accuracy[True] > accuracy[False]
+
+
+def test_a_reward_model_of_the_first_blocks_reads_what_they_give():
+    policy = tiny_model(layers=3)
+    reward = policy.with_head("reward", 1, layers=2)
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        states = policy.backbone.embedding(ids)
+        view, positions = policy.backbone.view(4, states.dtype)
+        states = policy.backbone.inputs(states, positions, None)
+        for block in list(policy.backbone.blocks)[:2]:
+            states = block(states, view)
+        expected = reward.scalar(policy.backbone.norm(states))
+        torch.testing.assert_close(reward(ids), expected)
+    assert reward.config.layers == 2
+    assert policy.config.layers == 3
+    assert reward.with_head("critic", 1).config.layers == 2
+    with pytest.raises(UserError, match="3 blocks, not 4"):
+        policy.with_head("reward", 1, layers=4)
+
+
+def test_scores_that_bf16_could_not_tell_apart_stay_apart():
+    head = tiny_model("reward").scalar.to(torch.bfloat16)
+    hidden = torch.randn(1, 64, head.score.in_features).bfloat16()
+    with torch.no_grad():
+        head.score.weight.mul_(0.01)
+        scores = head(hidden)[0]
+        exact = hidden[0].double() @ head.score.weight[0].double()
+    torch.testing.assert_close(scores.double(), exact, rtol=1e-5, atol=1e-8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
@@ -141,17 +142,29 @@ class Model(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
-    def with_head(self, kind: Kind, seed: int, classes: int = 2) -> Model:
+    def with_head(self, kind: Kind, seed: int, classes: int = 2, layers: int | None = None) -> Model:
         """A new model with a copy of this backbone and a fresh head (critics of reward models copy the head too).
 
-        It is in training mode, and has dropout, where this one is: models from disk are not, as is right for all of RL.
+        layers: of so many first blocks alone, under the same last norm; absent: of all. It is in training mode, and has
+        dropout, where this one is: models from disk are not, as is right for all of RL.
+
+        Raises UserError where the backbone is no stack of at least so many blocks.
         """
-        other = Model(self.config, kind, classes).initialise(seed)
-        other.backbone.load_state_dict(self.backbone.state_dict())
+        other = Model(self.config if layers is None else self._shortened(layers), kind, classes).initialise(seed)
+        weights = self.backbone.state_dict()
+        other.backbone.load_state_dict({name: weights[name] for name in other.backbone.state_dict()})
         if kind == "critic" and self.kind == "reward":
             with torch.no_grad():
                 other.scalar.score.weight.copy_(self.scalar.score.weight)
         return other.train(self.training)
+
+    def _shortened(self, layers: int) -> Config:
+        """The configuration of a stack of so many blocks."""
+        if not isinstance(self.config, TransformerConfig) or self.config.form == "encoder-decoder":
+            raise UserError("Only a decoder or an encoder can be used up to a block: leave `layers` out.")
+        if layers > self.config.layers:
+            raise UserError(f"The model has {self.config.layers} blocks, not {layers}: lower `layers`, or leave it out.")
+        return dataclasses.replace(self.config, layers=layers)
 
     def extended(self, method: Literal["linear", "ntk", "yarn"], context: int) -> Model:
         """A copy whose rotary positions are stretched to reach `context` tokens (`TransformerConfig.extended`).

@@ -56,7 +56,7 @@ def train_reward_model(
         settings.ties, settings.margin, settings.centring, settings.loss, raters=len(every) if said else 0, **more
     )
     groups = ranking_rows(every, objective, tokenizer, backbone.config.context, list(said))
-    model = backbone.with_head("reward", seed)
+    model = backbone.with_head("reward", seed, layers=settings.layers)
     if settings.lora:
         adapt(model, settings.lora, seed)
     learners = {"reward": Learner(model, settings.optimiser, settings.schedule, precision)}

@@ -26,6 +26,7 @@ from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import Opening, answer_text, learnt_texts, openings, read_lines, some, whole
 from headwater.training.machine import prepare
+from headwater.training.precision import DTYPES
 
 
 def run(stage: Stage) -> dict[str, Any]:
@@ -33,9 +34,10 @@ def run(stage: Stage) -> dict[str, Any]:
     recipe = stage.recipe
     precision = prepare(stage.folder, recipe.threads, recipe.reward.precision)
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
+    dtype = DTYPES[recipe.evaluate.precision]
     policies = {
-        "before": load_model(stage.parent("sft") / "model")[0],
-        "after": load_model(stage.parent("ppo") / "model")[0],
+        "before": load_model(stage.parent("sft") / "model")[0].frozen(dtype),
+        "after": load_model(stage.parent("ppo") / "model")[0].frozen(dtype),
     }
     given = heldout_openings(stage, tokenizer)
     answers = {
@@ -95,7 +97,7 @@ def _of_one(
         "ended": sum(answer.ended for answer in answers) / len(answers),
         "repetition": repetition(texts),
         "bits_per_byte": heldout_bits_per_byte(stage, policy, tokenizer),
-        "perplexity": perplexity_of(load_model(stage.parent("pretrain") / "model")[0], given, texts, tokenizer),
+        "perplexity": perplexity_of(load_model(stage.parent("pretrain") / "model")[0].frozen(policy.dtype), given, texts, tokenizer),
     }
 
 

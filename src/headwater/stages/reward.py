@@ -27,6 +27,7 @@ from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import Line, openings, read_lines, some, whole
 from headwater.training.machine import prepare
+from headwater.training.precision import DTYPES
 
 GAP = 1.0
 """Mean ratings that differ by at least so much are a clear pair."""
@@ -44,7 +45,7 @@ def run(stage: Stage) -> dict[str, Any]:
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     policy, _ = load_model(stage.parent("sft") / "model")
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
-    answers = sft_answers(stage, policy, tokenizer)
+    answers = sft_answers(stage, policy.frozen(DTYPES[precision]), tokenizer)
     dialogues = [answer.prompt + answer.tokens for answer in answers]
     with Store(stage.parent("feedback") / STORE, read_only=True) as store:
         rankings = {share: list(store.rankings(share)) for share in ("train", "select")}
@@ -73,6 +74,7 @@ def run(stage: Stage) -> dict[str, Any]:
         models[name] = model
     with Progress("measure the reward model"):
         members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
+        members = members.frozen(DTYPES[precision])
         metrics = gate(stage, members, tokenizer)
         if len(names) > 1:
             metrics["spread_sft"] = float(members.each(dialogues).std(dim=0).mean())

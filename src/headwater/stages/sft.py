@@ -18,6 +18,7 @@ from headwater.tasks.continuation import learnt_texts, read_lines
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
+from headwater.training.precision import DTYPES
 from headwater.training.source import Examples
 
 
@@ -30,7 +31,7 @@ def run(stage: Stage) -> dict[str, Any]:
         adapt(model, settings.lora, stage.seed)
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
     train, heldout = (texts_of(stage, tokenizer, share) for share in ("train", "select"))
-    before = bits_per_byte(model, heldout)["all"]
+    before = bits_per_byte(model.frozen(DTYPES[precision]), heldout)["all"]
     engine = Engine(
         {"model": Learner(model, settings.optimiser, settings.schedule, precision)},
         Examples(
@@ -54,7 +55,7 @@ def run(stage: Stage) -> dict[str, Any]:
     merge(engine.learners["model"].release())
     save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "model", model.config.context)
-    after = bits_per_byte(model, heldout)["all"]
+    after = bits_per_byte(model.frozen(DTYPES[precision]), heldout)["all"]
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
     return {"examples": len(train), "heldout_bits_per_byte_before": before, "heldout_bits_per_byte": after}
 
