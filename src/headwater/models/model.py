@@ -163,7 +163,9 @@ class Model(nn.Module):
         if not isinstance(self.config, TransformerConfig) or self.config.form == "encoder-decoder":
             raise UserError("Only a decoder or an encoder can be used up to a block: leave `layers` out.")
         if layers > self.config.layers:
-            raise UserError(f"The model has {self.config.layers} blocks, not {layers}: lower `layers`, or leave it out.")
+            raise UserError(
+                f"The model has {self.config.layers} blocks, not {layers}: lower `layers`, or leave it out."
+            )
         return dataclasses.replace(self.config, layers=layers)
 
     def extended(self, method: Literal["linear", "ntk", "yarn"], context: int) -> Model:

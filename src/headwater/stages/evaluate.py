@@ -97,7 +97,9 @@ def _of_one(
         "ended": sum(answer.ended for answer in answers) / len(answers),
         "repetition": repetition(texts),
         "bits_per_byte": heldout_bits_per_byte(stage, policy, tokenizer),
-        "perplexity": perplexity_of(load_model(stage.parent("pretrain") / "model")[0].frozen(policy.dtype), given, texts, tokenizer),
+        "perplexity": perplexity_of(
+            load_model(stage.parent("pretrain") / "model")[0].frozen(policy.dtype), given, texts, tokenizer
+        ),
     }
 
 
@@ -178,12 +180,13 @@ def perplexity_of(model: Model, given: list[Opening], texts: list[str], tokenize
 
 
 def heldout_bits_per_byte(stage: Stage, policy: Model, tokenizer: Tokenizer) -> float:
-    """Bits per UTF-8 byte of what people wrote after the held-out openings, the end of the turn included."""
+    """Bits per UTF-8 byte of what people wrote after held-out openings, the end of the turn included; of so many texts as
+    answers are asked for."""
     sft = stage.recipe.sft
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", "prompt")
     found = learnt_texts(lines, sft.instructions, sft.opening_words, tokenizer)
     texts = [text for text in found if len(text.row) <= policy.config.context]
-    return bits_per_byte(policy, texts)["all"]
+    return bits_per_byte(policy, some(texts, stage.recipe.evaluate.prompts, stage.seed))["all"]
 
 
 def write_answers(

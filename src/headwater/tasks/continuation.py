@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -18,6 +19,8 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.perplexity import Text
 from headwater.models.generate import Answer
 from headwater.objectives.supervised import Span, Supervised
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ def openings(
     return found
 
 
-def some(found: Sequence[Opening], count: int, seed: int) -> list[Opening]:
-    """`count` openings, or all, drawn without regard to their order in the file: sources stand there one by one."""
+def some(found: Sequence[Item], count: int, seed: int) -> list[Item]:
+    """`count` of them, or all, drawn without regard to their order in the file: sources stand there one by one."""
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)).tolist()
     return [found[index] for index in order[:count]]
 
