@@ -144,6 +144,7 @@ class SftSettings(StageSettings):
             raise ValueError("give the least and the most words, at least 1 each")
         return words
 
+    examples: Count | None = Field(None, description="Learn at most so many examples, drawn by the seed. Absent: all.")
     epochs: Count = 2
     batch_examples: Count = 32
     lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")

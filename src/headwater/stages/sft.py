@@ -14,7 +14,7 @@ from headwater.models.layout import load_model, save_model
 from headwater.models.lora import adapt, merge
 from headwater.objectives.supervised import Supervised
 from headwater.runs import Stage
-from headwater.tasks.continuation import learnt_texts, read_lines
+from headwater.tasks.continuation import learnt_texts, read_lines, some
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
@@ -31,6 +31,7 @@ def run(stage: Stage) -> dict[str, Any]:
         adapt(model, settings.lora, stage.seed)
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
     train, heldout = (texts_of(stage, tokenizer, share) for share in ("train", "select"))
+    train = some(train, settings.examples, stage.seed) if settings.examples else train
     before = bits_per_byte(model.frozen(DTYPES[precision]), heldout)["all"]
     engine = Engine(
         {"model": Learner(model, settings.optimiser, settings.schedule, precision)},
