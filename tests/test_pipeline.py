@@ -496,5 +496,5 @@ def test_a_finished_stage_of_before_a_setting_existed_stays(tmp_path: Path) -> N
     write_manifest(run.stage("corpus"), manifest)
     assert "privacy" not in path.read_text(encoding="utf-8")
     assert (go(tmp_path, make_recipe(), until="corpus").manifest("corpus") or {})["content_hash"] == before
-    with pytest.raises(UserError, match="corpus.privacy"):
+    with pytest.raises(UserError, match=r"corpus\.privacy"):
         go(tmp_path, make_recipe(corpus={"sources": [{"samples": "reviews"}], "privacy": False}), until="corpus")
