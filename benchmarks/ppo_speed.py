@@ -6,8 +6,11 @@ all updates of policy and critic; 32 prompts of 32 tokens, 32 new tokens each, 4
   last update. As in the ppo stage, all four models are in this precision, policy and critic with masters in fp32;
 - trl-fp32 and trl-autocast: `PPOTrainer.train()` for one iteration (with `ACCELERATE_MIXED_PRECISION=bf16` for the
   second). Gradient checkpointing, which trl has on by default, is off: it saves memory and costs time.
-Policy, reference, critic and reward model are the same files on both sides, random weights of equal sizes. No answer
-ends early: neither side has a stop token. Both make `--minibatches` updates per epoch, with fused AdamW, constant
+Policy, reference, critic and reward model are the same files on both sides. By default they are random weights of equal
+sizes, and no answer ends early: neither side has a stop token. With `--run FOLDER` they are the SFT and the reward model
+of a finished run, prompts are openings of its sentences, and answers end where the policy ends them, as in real use: trl
+then goes on with all rows until the longest is finished, and pads; answers are drawn, so that lengths are alike on average
+only. Both make `--minibatches` updates per epoch, with fused AdamW, constant
 learning rates so small that the policy stays where it is, γ = 1, λ = .95 and temperature 1. The ways take turns, and
 medians over the rounds are compared:
 
@@ -16,6 +19,7 @@ medians over the rounds are compared:
     ratio_to_trl_fp32      trl-fp32 / headwater-fp32
 
     python benchmarks/ppo_speed.py --json ppo_speed.json
+    python benchmarks/ppo_speed.py --run runs/quickstart --prompts 96 --new-tokens 56 --epochs 2 --minibatches 3
 """
 
 from __future__ import annotations
@@ -23,8 +27,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,14 +39,16 @@ from typing import Any
 import torch
 
 from headwater.cores import usable_cores
+from headwater.corpus.tokenizer import Tokenizer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.models.presets import config_of
 from headwater.models.settings import ModelSettings
 from headwater.objectives.policy import Policy
-from headwater.recipe import PpoSettings
+from headwater.recipe import PpoSettings, load_recipe
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
+from headwater.tasks.continuation import openings, read_lines, some
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import keep_freed_memory
@@ -54,24 +62,46 @@ MANY = 10**6
 """Iterations that the source believes are to come: the benchmark never sees its end."""
 
 
-def export(folder: Path, given: argparse.Namespace) -> None:
-    """Writes policy/ and reward/, which both sides start from."""
+@dataclass(frozen=True)
+class Material:
+    """What both sides start from: a folder with policy/ and reward/, prompts, and the tokens that pad and end a row."""
+
+    folder: Path
+    prompts: list[list[int]]
+    pad: int
+    eos: int
+    ends: bool
+    """Whether an answer ends at `eos`."""
+
+
+def random_material(folder: Path, given: argparse.Namespace) -> Material:
+    """Fresh models of the sizes given, and random prompts, all of one length, without PAD and EOS."""
     context = given.prompt_tokens + given.new_tokens
     sizes = ModelSettings(layers=given.layers, d_model=given.width, heads=given.heads, context=context)
     policy = Model(config_of(sizes, given.vocabulary)).initialise(1)
     save_model(policy, folder / "policy", pad=PAD, eos=EOS)
     reward = policy.with_head("reward", 2)
     save_model(reward, folder / "reward", pad=PAD, eos=EOS, extra={"gain": 1.0, "bias": 0.0})
-
-
-def prompts_of(given: argparse.Namespace) -> list[list[int]]:
-    """Random prompts without PAD and EOS, all of one length."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(2, given.vocabulary, (given.prompts, given.prompt_tokens), generator=generator).tolist()
+    prompts = torch.randint(2, given.vocabulary, (given.prompts, given.prompt_tokens), generator=generator).tolist()
+    return Material(folder, prompts, PAD, EOS, ends=False)
 
 
-def headwater_way(folder: Path, given: argparse.Namespace, precision: str) -> Callable[[], None]:
+def material_of_run(folder: Path, given: argparse.Namespace) -> Material:
+    """The models of a finished run, and openings of the sentences that it learnt from."""
+    shutil.copytree(given.run / "sft" / "model", folder / "policy")
+    shutil.copytree(given.run / "reward" / "model", folder / "reward")
+    tokenizer = Tokenizer.load(folder / "policy")
+    recipe = load_recipe(given.run / "recipe.yaml")
+    lines = read_lines(given.run / "samples" / "reviews.jsonl", "train")
+    found = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
+    prompts = [list(opening.ids) for opening in some(found, given.prompts, 1)]
+    return Material(folder, prompts, tokenizer.pad, tokenizer.end_of_turn, ends=True)
+
+
+def headwater_way(material: Material, given: argparse.Namespace, precision: str) -> Callable[[], None]:
     """One iteration of headwater as a function."""
+    folder = material.folder
     policy, reference = (load_model(folder / "policy")[0] for _ in range(2))
     reward = RewardModel.load(folder / "reward")
     critic = reward.model.with_head("critic", 1).requires_grad_(True)
@@ -95,9 +125,9 @@ def headwater_way(folder: Path, given: argparse.Namespace, precision: str) -> Ca
         critic,
         reference.frozen(dtype),
         reward.frozen(dtype),
-        prompts_of(given),
+        material.prompts,
         settings,
-        stop_tokens=(),
+        stop_tokens=(material.eos,) if material.ends else (),
         seed=1,
         precision=precision,
     )
@@ -137,12 +167,13 @@ def mixed_precision(name: str) -> Iterator[None]:
             os.environ[key] = before
 
 
-def trl_way(folder: Path, given: argparse.Namespace, autocast: bool) -> Callable[[], None]:
+def trl_way(material: Material, given: argparse.Namespace, autocast: bool) -> Callable[[], None]:
     """One iteration of trl as a function."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.trainer_callback import PrinterCallback
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
+    folder = material.folder
     policy, reference = (AutoModelForCausalLM.from_pretrained(folder / "policy", dtype="float32") for _ in range(2))
     value, reward = (
         AutoModelForSequenceClassification.from_pretrained(folder / "reward", num_labels=1, dtype="float32")
@@ -160,6 +191,7 @@ def trl_way(folder: Path, given: argparse.Namespace, autocast: bool) -> Callable
                 local_rollout_forward_batch_size=given.prompts,
                 response_length=given.new_tokens,
                 temperature=1.0,
+                stop_token="eos" if material.ends else None,
                 kl_coef=0.1,
                 learning_rate=LEARNING_RATE,
                 lr_scheduler_type="constant",
@@ -173,13 +205,13 @@ def trl_way(folder: Path, given: argparse.Namespace, autocast: bool) -> Callable
                 save_strategy="no",
                 disable_tqdm=True,
             ),
-            processing_class=SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS),
+            processing_class=SimpleNamespace(pad_token_id=material.pad, eos_token_id=material.eos),
             model=policy,
             ref_model=reference,
             reward_model=reward,
             value_model=value,
-            train_dataset=[{"input_ids": prompt} for prompt in prompts_of(given)],
-            data_collator=lambda rows: {"input_ids": torch.tensor([row["input_ids"] for row in rows])},
+            train_dataset=[{"input_ids": prompt} for prompt in material.prompts],
+            data_collator=lambda rows: {"input_ids": padded([row["input_ids"] for row in rows], material.pad)},
         )
     trainer.remove_callback(PrinterCallback)
 
@@ -192,6 +224,12 @@ def trl_way(folder: Path, given: argparse.Namespace, autocast: bool) -> Callable
     return iteration
 
 
+def padded(prompts: list[list[int]], pad: int) -> torch.Tensor:
+    """[prompts, longest], with padding on the left, where trl wants it."""
+    longest = max(map(len, prompts))
+    return torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
+
+
 def result_of(seconds: Mapping[str, float], precision: str) -> dict[str, float]:
     """Median seconds per iteration by way, headwater's precision → the ratios."""
     return {
@@ -202,6 +240,9 @@ def result_of(seconds: Mapping[str, float], precision: str) -> dict[str, float]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="of a finished run; its models then, not random ones"
+    )
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--heads", type=int, help="default: 64 wide each")
@@ -229,12 +270,12 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     precision = choose_precision(given.precision)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        export(folder, given)
+        material = material_of_run(folder, given) if given.run else random_material(folder, given)
         ways = {
-            "headwater-fp32": headwater_way(folder, given, "fp32"),
-            "trl-fp32": trl_way(folder, given, autocast=False),
-            **({"headwater-bf16": headwater_way(folder, given, "bf16")} if precision == "bf16" else {}),
-            "trl-autocast": trl_way(folder, given, autocast=True),
+            "headwater-fp32": headwater_way(material, given, "fp32"),
+            "trl-fp32": trl_way(material, given, autocast=False),
+            **({"headwater-bf16": headwater_way(material, given, "bf16")} if precision == "bf16" else {}),
+            "trl-autocast": trl_way(material, given, autocast=True),
         }
         seconds = take_turns(ways, given.rounds)
     middle = medians(seconds)
@@ -245,6 +286,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "precision": precision,
         "threads": given.threads,
         "trl": version("trl"),
+        "run": str(given.run or ""),
         "model": {"layers": given.layers, "d_model": given.width, "heads": given.heads, "vocabulary": given.vocabulary},
         "iteration": {
             "prompts": given.prompts,

@@ -1,4 +1,5 @@
 from argparse import Namespace
+from dataclasses import replace
 
 import pytest
 
@@ -16,16 +17,16 @@ def test_the_ratio_is_to_the_faster_of_trl():
     assert ppo_speed.result_of(seconds, "fp32")["ratio_to_trl"] == 2.0
 
 
-def test_prompts_have_one_length_and_no_padding():
-    prompts = ppo_speed.prompts_of(TINY)
+def test_prompts_have_one_length_and_no_padding(tmp_path):
+    prompts = ppo_speed.random_material(tmp_path, TINY).prompts
     assert [len(prompt) for prompt in prompts] == [3] * 4
     assert min(min(prompt) for prompt in prompts) > max(ppo_speed.PAD, ppo_speed.EOS)
 
 
 def test_headwater_does_a_whole_iteration(tmp_path):
-    ppo_speed.export(tmp_path, TINY)
+    material = ppo_speed.random_material(tmp_path, TINY)
     assert load_model(tmp_path / "reward")[0].kind == "reward"
-    iteration = ppo_speed.headwater_way(tmp_path, TINY, "fp32")  # it counts its updates itself
+    iteration = ppo_speed.headwater_way(material, TINY, "fp32")  # it counts its updates itself
     iteration()
     iteration()
 
@@ -33,6 +34,23 @@ def test_headwater_does_a_whole_iteration(tmp_path):
 @pytest.mark.slow
 def test_trl_does_a_whole_iteration(tmp_path):
     pytest.importorskip("trl")
-    ppo_speed.export(tmp_path, TINY)
-    iteration = ppo_speed.trl_way(tmp_path, TINY, autocast=False)
+    material = ppo_speed.random_material(tmp_path, TINY)
+    iteration = ppo_speed.trl_way(material, TINY, autocast=False)
     iteration()
+
+
+@pytest.mark.slow
+def test_answers_that_end_and_prompts_of_several_lengths(tmp_path):
+    pytest.importorskip("trl")
+    material = ppo_speed.random_material(tmp_path, TINY)
+    ragged = replace(
+        material,
+        prompts=[prompt[:length] for prompt, length in zip(material.prompts, (1, 2, 3, 3), strict=True)],
+        ends=True,
+    )
+    for iteration in (ppo_speed.headwater_way(ragged, TINY, "fp32"), ppo_speed.trl_way(ragged, TINY, autocast=False)):
+        iteration()
+
+
+def test_padding_stands_on_the_left():
+    assert ppo_speed.padded([[5], [6, 7]], 0).tolist() == [[0, 5], [6, 7]]
