@@ -82,6 +82,8 @@ METRICS: dict[str, dict[str, Any]] = {
         "ended_after": 0.978,
         "bits_per_byte_before": 1.912,
         "bits_per_byte_after": 2.04,
+        "calibration_error_before": 0.021,
+        "calibration_error_after": 0.034,
         "perplexity_before": 61.4,
         "perplexity_after": 55.2,
     },

@@ -1,4 +1,4 @@
-"""How well a model predicts text: bits per byte, which no tokenizer can flatter."""
+"""How well a model predicts text: bits per byte, which no tokenizer can flatter, and whether it knows how sure it may be."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from headwater.evaluation.calibration import Calibration, calibration
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
 from headwater.training.batch import Row, split_by_tokens
@@ -44,3 +45,16 @@ def bits_per_byte(model: Model, texts: Sequence[Text]) -> dict[str, float]:
     result = {group: nats[group] / math.log(2) / size for group, size in sizes.items() if size}
     result["all"] = sum(nats.values()) / math.log(2) / max(1, sum(sizes.values()))
     return result
+
+
+@torch.inference_mode()
+def next_token_calibration(model: Model, texts: Sequence[Text]) -> Calibration:
+    """Of the tokens that the model expects with probability p, does a share of p come? Over the likeliest token at every
+    place (Guo et al. 2017); tuning a model on people's preferences can spoil this (OpenAI 2023, GPT-4)."""
+    sure, came = [torch.zeros(0)], [torch.zeros(0, dtype=torch.bool)]
+    for batch in split_by_tokens([text.row for text in texts], _BUDGET):
+        learnt = batch.per_token["targets"] != IGNORED
+        likeliest = model.language_model(model.backbone(batch.ids)[learnt]).float().softmax(dim=-1).max(dim=-1)
+        sure.append(likeliest.values)
+        came.append(likeliest.indices == batch.per_token["targets"][learnt])
+    return calibration(torch.cat(sure).numpy(), torch.cat(came).numpy())

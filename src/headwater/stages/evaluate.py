@@ -11,7 +11,7 @@ import numpy as np
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.judges import BagOfWordsJudge, LexiconJudge
 from headwater.evaluation.length_controlled import length_controlled_win_rate
-from headwater.evaluation.perplexity import bits_per_byte
+from headwater.evaluation.perplexity import Text, bits_per_byte, next_token_calibration
 from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
 from headwater.evaluation.win_rate import win_rate
 from headwater.feedback.store import Store
@@ -92,11 +92,13 @@ def _of_one(
 ) -> dict[str, float]:
     """What is measured of one policy alone; `texts` are the answers without their openings. The perplexity is that of the
     answers to the pretrained model: what it thinks of texts that were written to please."""
+    people = heldout_texts(stage, tokenizer, policy.config.context)
     return {
         "length": mean_length(texts),
         "ended": sum(answer.ended for answer in answers) / len(answers),
         "repetition": repetition(texts),
-        "bits_per_byte": heldout_bits_per_byte(stage, policy, tokenizer),
+        "bits_per_byte": bits_per_byte(policy, people)["all"],
+        "calibration_error": next_token_calibration(policy, people).error,
         "perplexity": perplexity_of(
             load_model(stage.parent("pretrain") / "model")[0].frozen(policy.dtype), given, texts, tokenizer
         ),
@@ -179,14 +181,13 @@ def perplexity_of(model: Model, given: list[Opening], texts: list[str], tokenize
     return float((-(log_probabilities_of(model, read, 1.0) * mask).sum() / mask.sum()).exp()) if read else math.nan
 
 
-def heldout_bits_per_byte(stage: Stage, policy: Model, tokenizer: Tokenizer) -> float:
-    """Bits per UTF-8 byte of what people wrote after held-out openings, the end of the turn included; of so many texts as
-    answers are asked for."""
+def heldout_texts(stage: Stage, tokenizer: Tokenizer, context: int) -> list[Text]:
+    """What people wrote after held-out openings, the end of the turn included: so many texts as answers are asked for."""
     sft = stage.recipe.sft
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", "prompt")
     found = learnt_texts(lines, sft.instructions, sft.opening_words, tokenizer)
-    texts = [text for text in found if len(text.row) <= policy.config.context]
-    return bits_per_byte(policy, some(texts, stage.recipe.evaluate.prompts, stage.seed))["all"]
+    fitting = [text for text in found if len(text.row) <= context]
+    return some(fitting, stage.recipe.evaluate.prompts, stage.seed)
 
 
 def write_answers(
