@@ -243,13 +243,17 @@ class Rollouts:
                     updates.append(split_by_tokens(chosen, self.budget))
         return updates
 
+    @property
+    def critic_only(self) -> bool:
+        """Whether the critic alone is trained in this iteration."""
+        return self.critic is not None and self.iteration <= self.settings.critic_warmup
+
     def _target_ramp(self) -> float:
         """Share of the target KL that holds in this iteration."""
         length = self.settings.target_ramp * self.settings.steps
         return min(1.0, self.iteration / length) if length else 1.0
 
     def _rows(self, episodes: Episodes, advantages: Tensor, returns: Tensor) -> list[Row]:
-        critic_only = int(self.critic is not None and self.iteration <= self.settings.critic_warmup)
         per_token = {"old_log_probabilities": episodes.log_probabilities, "advantages": advantages}
         if self.critic is not None:
             per_token |= {"old_values": episodes.values, "returns": returns}
@@ -258,10 +262,12 @@ class Rollouts:
         rows = []
         for index, answer in enumerate(episodes.answers):
             row = episode_row(answer, index, self.policy.answer_start)
-            row.per_row |= {"critic_only": critic_only, "beta": self.controller.beta}
+            row.per_row |= {"critic_only": int(self.critic_only), "beta": self.controller.beta}
             places = row.per_token["mask"].bool()
             for name, values in per_token.items():
-                row.per_token[name] = torch.zeros(len(row.ids)).masked_scatter(places, values[index, : len(answer.tokens)])
+                row.per_token[name] = torch.zeros(len(row.ids)).masked_scatter(
+                    places, values[index, : len(answer.tokens)]
+                )
             rows.append(row)
         return rows
 
