@@ -14,7 +14,7 @@ code 1 where a stage differs, or where fewer kills hit than asked.
 
 With --stage, both runs end with that stage, the killed one takes over the stages before it, and all kills hit it alone:
 
-    python benchmarks/kill_resume.py recipes/smoke.yaml --stage ppo ppo.ptx.tokens=512 ppo.lora.rank=8
+    python benchmarks/kill_resume.py recipes/smoke.yaml ppo.ptx.tokens=512 ppo.lora.rank=8 --stage ppo
 
 An undisturbed run of the same code is used again; a killed one must not exist yet.
 """
