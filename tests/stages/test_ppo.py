@@ -230,4 +230,6 @@ def test_a_run_that_is_killed_at_ten_moments_ends_bit_for_bit_as_an_undisturbed_
 def told(stage):
     """What each iteration was like, to the last bit; not how fast it was."""
     lines = read_metrics(stage.folder / "metrics.jsonl")
-    return [{name: value for name, value in line.items() if name not in ("tokens_per_second", "time")} for line in lines]
+    return [
+        {name: value for name, value in line.items() if name not in ("tokens_per_second", "time")} for line in lines
+    ]
