@@ -12,6 +12,10 @@ code 1 where a stage differs, or where fewer kills hit than asked.
 
     python benchmarks/kill_resume.py recipes/smoke.yaml --kills 10 --json kills.json
 
+With --stage, both runs end with that stage, the killed one takes over the stages before it, and all kills hit it alone:
+
+    python benchmarks/kill_resume.py recipes/smoke.yaml ppo.ptx.tokens=512 ppo.lora.rank=8 --stage ppo
+
 An undisturbed run of the same code is used again; a killed one must not exist yet.
 """
 
@@ -82,13 +86,13 @@ def wait_in_stage(moment: Moment, previous: Moment | None, goes_on: bool) -> flo
     return moment.seconds - previous.seconds if same and goes_on and previous is not None else moment.seconds
 
 
-def compare(first: Path, second: Path) -> dict[str, dict[str, Any]]:
+def compare(first: Path, second: Path, stages: Sequence[str] = STAGES) -> dict[str, dict[str, Any]]:
     """{stage: {"weights": {file: same?}, "content": same?}} of two runs' folders.
 
     "content" is None where a run has no whole manifest of the stage; a file that only one run has is not the same.
     """
     result = {}
-    for stage in STAGES:
+    for stage in stages:
         hashes = [_weights(run / stage) for run in (first, second)]
         names = sorted(hashes[0].keys() | hashes[1].keys())
         manifests = [read_manifest(run / stage) for run in (first, second)]
@@ -172,7 +176,13 @@ def kill_at(moment: Moment, wait: float, command: Sequence[str], run: Run, log: 
     if not hit and process.returncode:
         raise SystemExit(f"`headwater run` ended with exit code {process.returncode}; its output is in {log}.")
     at_work = next((stage for stage in STAGES if not run.is_finished(stage)), None)
-    return {"hit": hit, "at_work": at_work, "alive": time.monotonic() - began}
+    saved = _newest_checkpoint(run, at_work) if at_work else None
+    return {"hit": hit, "at_work": at_work, "alive": time.monotonic() - began, "checkpoint": saved}
+
+
+def _newest_checkpoint(run: Run, stage: str) -> int | None:
+    """Step of the newest checkpoint that a stage at work has left: a kill between two checkpoints loses what came after."""
+    return max((int(path.name) for path in run.work(stage).glob("checkpoints/[0-9]*")), default=None)
 
 
 def _attempts(run: Run, stage: str) -> int:
@@ -182,11 +192,11 @@ def _attempts(run: Run, stage: str) -> int:
     return 0
 
 
-def seconds_of(run: Run) -> dict[str, float] | None:
+def seconds_of(run: Run, stages: Sequence[str] = STAGES) -> dict[str, float] | None:
     """{stage: seconds} of a finished run of this very code; None where it is not finished."""
-    manifests = {stage: run.manifest(stage) for stage in STAGES}
+    manifests = {stage: run.manifest(stage) for stage in stages}
     finished = {stage: manifest for stage, manifest in manifests.items() if manifest is not None}
-    if len(finished) < len(STAGES):
+    if len(finished) < len(stages):
         return None
     if {manifest["code_version"] for manifest in finished.values()} != {code_version()}:
         raise SystemExit(f"{run.folder} was made by another version of headwater: delete it, or give another --name.")
@@ -198,6 +208,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="STAGE.KEY=VALUE")
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--stage", choices=STAGES, help="kill in this stage alone; the runs end with it")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     parser.add_argument("--name", help="start of both runs' names; default: the recipe's run")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs; else as `headwater run` does")
@@ -215,19 +226,25 @@ def main() -> int:
     if killed.folder.exists():
         raise SystemExit(f"{killed.folder} exists already: delete it, or give another --name.")
     root.mkdir(parents=True, exist_ok=True)
-    seconds = seconds_of(alone)
+    stages = STAGES[: STAGES.index(given.stage) + 1] if given.stage else STAGES
+    seconds = seconds_of(alone, stages)
     if seconds is None:
         show(f"{alone.name}: the run that is left alone")
-        command = headwater_run(given.recipe, given.overrides, run=alone.name, root=root)
+        command = headwater_run(given.recipe, given.overrides, run=alone.name, root=root, until=stages[-1])
         run_to_end(command, root / f"{alone.name}.log")
-        seconds = seconds_of(alone)
+        seconds = seconds_of(alone, stages)
     assert seconds is not None
-    command = headwater_run(given.recipe, given.overrides, run=killed.name, root=root)
     log = root / f"{killed.name}.log"
+    if given.stage:
+        seconds = {given.stage: seconds[given.stage]}
+        if len(stages) > 1:
+            taken = {"run": killed.name, "root": root, "reuse": alone.name, "until": stages[-2]}
+            run_to_end(headwater_run(given.recipe, given.overrides, **taken), log)
+    command = headwater_run(given.recipe, given.overrides, run=killed.name, root=root, until=stages[-1])
     kills: list[dict[str, Any]] = []
     previous: Moment | None = None
     for number, drawn in enumerate(draw_moments(seconds, given.kills, given.seed), 1):
-        moment = reachable(drawn, [stage for stage in STAGES if killed.is_finished(stage)], seconds)
+        moment = reachable(drawn, [stage for stage in stages if killed.is_finished(stage)], seconds)
         if moment is None:
             break
         what = kill_at(moment, wait_in_stage(moment, previous, step_of(moment.stage).goes_on), command, killed, log)
@@ -237,8 +254,8 @@ def main() -> int:
         previous = moment if what["at_work"] == moment.stage else None
     show("the last time, to the end")
     run_to_end(command, log)
-    seconds_of(killed)  # ends here where the code was changed meanwhile
-    return conclude(given, compare(alone.folder, killed.folder), kills)
+    seconds_of(killed, stages)  # ends here where the code was changed meanwhile
+    return conclude(given, compare(alone.folder, killed.folder, stages), kills)
 
 
 def conclude(given: argparse.Namespace, found: Mapping[str, Mapping[str, Any]], kills: list[dict[str, Any]]) -> int:

@@ -1,7 +1,8 @@
 """PPO, RLOO, GRPO and DPO on toys whose answers can all be counted, so that the optimum is known: ten seeds each.
 
 Under a reward r less β·KL to the reference, the best policy is π_ref·exp(r/β)/Z. A toy is a small model that is the
-reference, and random rewards of every answer: of one token (a bandit), or of up to three. DPO learns from pairs that are
+reference, and random rewards of every answer: of one token (a bandit), or of up to three, which a decoder or an
+encoder-decoder gives. DPO learns from pairs that are
 drawn from the Bradley–Terry model of the same rewards. The table tells, over the seeds, how far each method is from the optimum (total
 variation) before and after, what it has of the gain in E[r] − β·KL that the optimum has, and how many seeds improve. GRPO
 has another optimum (docs/rlhf.md), and stays away from this one.
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headwater.models.config import TransformerConfig
+from headwater.models.config import Form, TransformerConfig
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.model import Model
 from headwater.objectives.direct_preference import DirectPreference
@@ -47,12 +48,13 @@ RATE = 1e-3
 
 @dataclass(frozen=True)
 class Toy:
-    """Answers of up to `longest` tokens; the last `stops` of the vocabulary end one. The last token is the prompt, too: no
-    answer goes on after it, so no two places have the same history."""
+    """Answers of up to `longest` tokens; the last `stops` of the vocabulary end one. The last token is the prompt, and that
+    with which an encoder-decoder's answers begin, too: no answer goes on after it, so no two places have the same history."""
 
     vocabulary: int
     stops: int
     longest: int
+    form: Form = "decoder"
 
     @property
     def prompt(self) -> list[int]:
@@ -69,7 +71,11 @@ class Toy:
         return [answer for token in range(self.vocabulary) for answer in self.answers((*begun, token))]
 
 
-TOYS = {"bandit": Toy(vocabulary=8, stops=8, longest=1), "sequences": Toy(vocabulary=5, stops=2, longest=3)}
+TOYS = {
+    "bandit": Toy(vocabulary=8, stops=8, longest=1),
+    "sequences": Toy(vocabulary=5, stops=2, longest=3),
+    "encoder-decoder": Toy(vocabulary=5, stops=2, longest=3, form="encoder-decoder"),
+}
 
 
 @dataclass
@@ -113,8 +119,11 @@ class Problem:
 
 
 def small_model(toy: Toy, kind: Any, seed: int) -> Model:
-    sizes = {"layers": 2, "d_model": 32, "heads": 4, "key_value_heads": 4, "head_dim": 8, "d_feedforward": 64}
-    return Model(TransformerConfig(vocabulary=toy.vocabulary, context=16, **sizes), kind).initialise(seed)
+    sizes: dict[str, Any] = {"layers": 2, "d_model": 32, "heads": 4, "key_value_heads": 4, "head_dim": 8}
+    sizes |= {"d_feedforward": 64, "context": 16}
+    if toy.form == "encoder-decoder":
+        sizes |= {"form": toy.form, "decoder_layers": 2, "decoder_start": toy.prompt[0]}
+    return Model(TransformerConfig(vocabulary=toy.vocabulary, **sizes), kind).initialise(seed)
 
 
 def distance(left: Tensor, right: Tensor) -> float:
@@ -167,7 +176,7 @@ def direct_preference(problem: Problem, pairs: int = 6000, epochs: int = 2) -> M
         Pair(first, second) if wins else Pair(second, first)
         for first, second, wins in zip(answers[::2], answers[1::2], first_wins, strict=True)
     ]
-    objective = DirectPreference(BETA)
+    objective = DirectPreference(BETA, start=problem.reference.answer_start)
     groups = pair_groups(ranked, problem.reference, objective)
     source = Rankings(groups, seed=problem.seed, epochs=epochs, groups_per_update=64)
     Engine({"policy": learner(policy)}, source, objective).fit()

@@ -179,7 +179,10 @@ def folder_of_base(recipe: Recipe) -> dict[str, str]:
 
 
 def _refuse_what_cannot_answer(recipe: Recipe, stages: Sequence[str]) -> None:
-    """Raises UserError where a stage after pretraining is asked for and the model does not learn to write."""
+    """Raises UserError where a stage after pretraining is asked for and the model does not learn to write on.
+
+    An encoder-decoder can be improved by PPO, but not here: these stages take decoders (docs/rlhf.md).
+    """
     later = [stage for stage in stages if stage in STAGES[STAGES.index("pretrain") + 1 :]]
     if later and recipe.pretrain.objective != "causal":
         raise UserError(

@@ -215,6 +215,13 @@ class EndpointSettings(Settings):
     batch: Count = Field(32, description="Answers per request.")
 
 
+class PretrainingMixSettings(Settings):
+    """PPO-ptx (Ouyang et al. 2022): the policy goes on learning texts of pretraining, with pretraining's own objective."""
+
+    coefficient: Positive = Field(1.0, description="Weight of their loss (nats per token) beside the policy's.")
+    tokens: Count = Field(1024, description="Tokens of text in each update, in whole rows of the context.")
+
+
 class PpoSettings(StageSettings):
     """Names and defaults as in the literature; `docs/rlhf.md` tells the algorithm."""
 
@@ -252,6 +259,9 @@ class PpoSettings(StageSettings):
     value_coefficient: Positive = 0.1
     entropy_coefficient: Annotated[float, Field(ge=0)] = 0.0
     whiten_rewards: bool = False
+    ptx: PretrainingMixSettings | None = Field(
+        None, description="Mix texts of pretraining into the updates. Absent: episodes alone."
+    )
     beta: Positive = Field(0.1, description="Initial weight of the KL penalty, per nat.")
     adaptive: bool = Field(True, description="Steer β towards `target_kl`; otherwise it is fixed.")
     target_kl: Positive = Field(6.0, description="Nats, summed over an answer.")

@@ -68,9 +68,11 @@ STEPS = (
     Step(
         "ppo",
         "Improve the policy with PPO.",
-        parents=("samples", "pretrain", "sft", "feedback", "reward"),
+        parents=("samples", "tokenizer", "pretrain", "sft", "feedback", "reward"),
         reads=(
             "pretrain.model.context",
+            "pretrain.objective",
+            "pretrain.mask_share",
             "sft.instructions",
             "sft.opening_words",
             "reward.members",

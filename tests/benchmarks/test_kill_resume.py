@@ -103,3 +103,11 @@ def test_a_kill_reaches_the_whole_group(tmp_path):
     while is_running(number) and time.monotonic() < end:
         time.sleep(0.02)
     assert not is_running(number)
+
+
+def test_only_the_stages_that_both_runs_were_to_make_are_compared(tmp_path):
+    first, second = a_run(tmp_path / "a"), a_run(tmp_path / "b")
+    (second / "report" / "manifest.json").unlink()
+    found = kill_resume.compare(first, second, STAGES[: STAGES.index("ppo") + 1])
+    assert list(found)[-1] == "ppo"
+    assert all(kill_resume.is_identical(stage, one) for stage, one in found.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,8 +79,8 @@ def rankings(objective: Any) -> Groups:
     return [objective.prepare(every[start : start + 3], [0, 1, 2], start) for start in (0, 3, 6)]
 
 
-def episodes(objective: Any) -> Groups:
-    """Every value that an estimator of the advantages may need."""
+def episodes(objective: Any, sources: bool = False) -> Groups:
+    """Every value that an estimator of the advantages may need; perhaps with what an encoder reads."""
     rows = []
     for text in texts(least=6):
         ids = torch.tensor(text)
@@ -90,7 +91,9 @@ def episodes(objective: Any) -> Groups:
         values["returns"] = draw() / 5
         if not objective.estimator.critic:  # what falls must be able to: towards a ratio of 0, or to the reference
             values["advantages"] = torch.full((len(text) - 1,), -float(not objective.estimator.kl_in_loss))
-        rows.append([Row(ids[:-1], values | {"reference": -draw().abs() - 1}, {"critic_only": 0, "beta": 0.5})])
+        row = Row(ids[:-1], values | {"reference": -draw().abs() - 1}, {"critic_only": 0, "beta": 0.5})
+        row.source = ids[: len(text) % 4 + 1] if sources else None
+        rows.append([row])
     return rows
 
 
@@ -149,6 +152,15 @@ CASES = {  # an objective's name, perhaps with a variant after a comma
         lambda: {"policy": tiny_model()},
         episodes,
         measure="kl_loss",
+    ),
+    "policy, encoder-decoder": Case(
+        made("policy", PpoSettings(value_clip=100.0)),
+        lambda: {"policy": tiny_model(**PAIR), "critic": tiny_model("critic", **PAIR)},
+        partial(episodes, sources=True),
+        measure="value_loss",
+    ),
+    "direct-preference, encoder-decoder": Case(
+        made("direct-preference", beta=0.5, start=0), one(name="policy", **PAIR), pairs_of_answers, whole_groups=True
     ),
     "direct-preference": Case(
         made("direct-preference", beta=0.5), one(name="policy"), pairs_of_answers, whole_groups=True

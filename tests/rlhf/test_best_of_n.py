@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from headwater.errors import UserError
-from headwater.models.generate import Sampling, generate
+from headwater.models.generate import Answer, Sampling, generate
 from headwater.objectives.supervised import Supervised
-from headwater.rlhf.best_of_n import ExpertIteration, candidates, kl_bound
+from headwater.rlhf.best_of_n import ExpertIteration, candidates, kl_bound, supervised_row
 from headwater.training.engine import Engine
 from tiny import learner, lively_model, same_weights, weights_of
 
@@ -53,8 +53,8 @@ def test_the_best_and_the_worst_of_n_are_those_by_score_and_n_is_1_plain_samplin
     assert [answer.tokens for answer in single.best()] == [answer.tokens for answer in plain]
 
 
-def start(folder=None, rounds=4, **changes):
-    policy = lively_model(vocabulary=14)
+def start(folder=None, rounds=4, policy=None, **changes):
+    policy = policy or lively_model(vocabulary=14)
     given = {
         "n": 6,
         "prompts_per_round": 8,
@@ -121,3 +121,13 @@ def test_answers_that_do_not_end_are_not_learnt():
     )
     with pytest.raises(UserError, match="stop token"):
         source.take()
+
+
+def test_an_encoder_decoder_learns_its_best_answers_with_their_prompts_as_sources():
+    pair = {"form": "encoder-decoder", "decoder_layers": 2, "decoder_start": 0}
+    policy, engine, lines = start(rounds=4, policy=lively_model(vocabulary=14, factor=4.0, **pair))
+    row = supervised_row(Answer([4, 5], [7, 3]), policy.answer_start)
+    assert (row.source.tolist(), row.ids.tolist(), row.per_token["targets"].tolist()) == ([4, 5], [0, 7], [7, 3])
+    engine.fit()
+    rewards = {line["round"]: line["reward"] for line in lines}
+    assert rewards[4] > rewards[1]

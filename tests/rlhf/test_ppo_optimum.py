@@ -23,6 +23,8 @@ STOP = (3, 4, 5)
 """Answers: a stop token, or one other token and any token after it; the latter may lack a stop token."""
 BETA = 0.5
 MISSING = -1.0
+FORMS = {"decoder": {}, "encoder-decoder": {"form": "encoder-decoder", "decoder_layers": 2, "decoder_start": PROMPT[0]}}
+both = pytest.mark.parametrize("form", FORMS)
 
 ANSWERS = [
     [first, *rest]
@@ -76,13 +78,15 @@ def settings(**changes):
     return PpoSettings(**(values | changes))
 
 
-def start(given, folder=None, scorer=score, checkpoint_every=0, seed=3, after_step=None, precision="fp32"):
+def start(
+    given, folder=None, scorer=score, checkpoint_every=0, seed=3, after_step=None, precision="fp32", form="decoder"
+):
     """Policy, critic and reference, and the engine that trains them."""
     if folder:
         folder.mkdir(exist_ok=True)
-    policy = lively_model(seed=seed, vocabulary=VOCABULARY, factor=3.0)
+    policy = lively_model(seed=seed, vocabulary=VOCABULARY, factor=3.0, **FORMS[form])
     reference = copy.deepcopy(policy).requires_grad_(False)
-    critic = tiny_model("critic", seed=seed, vocabulary=VOCABULARY)
+    critic = tiny_model("critic", seed=seed, vocabulary=VOCABULARY, **FORMS[form])
     fixed = reference.frozen(DTYPES[precision])
     source = Rollouts(policy, critic, fixed, scorer, [PROMPT], given, stop_tokens=STOP, seed=5, precision=precision)
     engine = Engine(
@@ -99,11 +103,12 @@ def start(given, folder=None, scorer=score, checkpoint_every=0, seed=3, after_st
     return policy, reference, engine
 
 
-def test_ppo_reaches_the_reference_tilted_by_the_reward():
-    policy, reference, engine = start(settings())
+@both
+def test_ppo_reaches_the_reference_tilted_by_the_reward(form):
+    policy, reference, engine = start(settings(), form=form)
     goal = optimum(reference)
     before = distance(distribution(policy), goal)
-    assert before > 0.4, "the toy must have something to learn"
+    assert before > 0.3, "the toy must have something to learn"
     assert float(distribution(policy).sum()) == pytest.approx(1, abs=1e-5)
     engine.fit()
     after = distance(distribution(policy), goal)
@@ -132,10 +137,11 @@ def test_ppo_with_a_larger_beta_stays_nearer_to_the_reference():
     assert kl[3.0] < kl[0.3] / 3
 
 
-def test_before_the_first_update_the_ratio_is_1_and_the_kl_0():
+@both
+def test_before_the_first_update_the_ratio_is_1_and_the_kl_0(form):
     lines = []
     given = settings(steps=1, critic_warmup=0, epochs=1, minibatches=1)
-    _, _, engine = start(given, after_step=lambda _, metrics: lines.append(dict(metrics)) or {})
+    _, _, engine = start(given, after_step=lambda _, metrics: lines.append(dict(metrics)) or {}, form=form)
     episodes = []
     collect = engine.source.collect
     engine.source.collect = lambda: episodes.append(collect()) or episodes[-1]
@@ -169,11 +175,12 @@ def test_the_reference_never_moves():
     assert all(torch.equal(before[name], weight) for name, weight in weights_of(reference).items())
 
 
-def test_the_critic_learns_what_is_still_to_come():
+@both
+def test_the_critic_learns_what_is_still_to_come(form):
     """With the policy standing still, the value before the first token is the mean score, and after one the mean of
     the answers that go on from there: both can be counted."""
     given = settings(steps=25, critic_warmup=25, epochs=1, lam=1.0, value_clip=10.0)
-    policy, _, engine = start(given)
+    policy, _, engine = start(given, form=form)
     engine.fit()
     shares = distribution(policy)
     rewards = torch.tensor([REWARDS[tuple(a)] if a[-1] in STOP else MISSING for a in ANSWERS])

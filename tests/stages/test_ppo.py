@@ -7,11 +7,17 @@ import json
 import pytest
 import torch
 
+from headwater.corpus.shards import TokenisedDocument, write_shards
 from headwater.errors import UserError
 from headwater.models.layout import load_model, save_model
 from headwater.recipe import validate
+from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.selection import Yardstick
 from headwater.runs import Stage
 from headwater.stages import ppo
+from headwater.training import checkpoint
+from headwater.training.engine import Engine
+from headwater.training.learner import Learner
 from headwater.training.log import read_metrics
 from tiny import lively_model, same_weights, tiny_model, weights_of
 from words import small_tokenizer
@@ -23,8 +29,12 @@ WORDS = ["We", "carry", "most", "of", "the", "water", "and", "nearly", "all", "o
 
 @pytest.fixture
 def parents(tmp_path):
-    """Finished stages: samples, SFT model, reward models."""
-    tokenizer, folders = small_tokenizer(), {name: tmp_path / name for name in ("samples", "sft", "reward")}
+    """Finished stages: samples, tokens, SFT model, reward models."""
+    names = ("samples", "tokenizer", "sft", "reward")
+    tokenizer, folders = small_tokenizer(), {name: tmp_path / name for name in names}
+    text = [1, *tokenizer.encode(" ".join(WORDS)), 1]
+    documents = [TokenisedDocument(text[:length], length, "x") for length in range(9, 30)]
+    write_shards(folders["tokenizer"] / "tokens" / "train", documents, tokenizer.vocabulary)
     folders["samples"].mkdir()
     with (folders["samples"] / "reviews.jsonl").open("w") as file:
         for index in range(24):
@@ -147,3 +157,79 @@ def test_after_a_failing_reward_the_stage_goes_on_and_ends_as_if_nothing_had_bee
     assert same_weights(found["whole"][1], found["parts"][1])
     assert found["whole"][2]
     assert isinstance(found["whole"][0]["warnings"], list)
+
+
+class Killed(BaseException):
+    """Nothing in the product catches it."""
+
+
+def kill_at(monkeypatch, owner, name, call, after):
+    """The process ends at this call of the function, just before it or just after."""
+    real, calls = getattr(owner, name), []
+
+    def killing(*given, **named):
+        calls.append(name)
+        if len(calls) == call and not after:
+            raise Killed
+        result = real(*given, **named)
+        if len(calls) == call:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, killing)
+
+
+MOMENTS = {
+    "before the first rollout": (Rollouts, "collect", 1, False),
+    "before the first update": (Engine, "update", 1, False),
+    "after an iteration, which is not saved yet": (checkpoint, "save", 1, False),
+    "while a checkpoint is written": (checkpoint, "finish_folder", 1, False),
+    "between two iterations": (checkpoint, "save", 1, True),
+    "when the policy has moved and the critic has not": (Learner, "update", 1, True),
+    "between two updates of an iteration": (Engine, "train_step", 3, False),
+    "while the policy is judged": (Yardstick, "measure", 2, True),
+    "between two later iterations": (checkpoint, "save", 2, True),
+    "when the policy is written and the critic is not": (ppo, "save_model", 2, False),
+}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"lora": {"rank": 2, "alpha": 4}, "ptx": {"coefficient": 0.5, "tokens": 100}},
+        {"estimator": "rloo", "group": 2, "ptx": {"tokens": 64}, "precision": "bf16"},
+    ],
+    ids=["plain", "lora and texts", "rloo and texts in bf16"],
+)
+def test_a_run_that_is_killed_at_ten_moments_ends_bit_for_bit_as_an_undisturbed_one(
+    settings, parents, tmp_path, monkeypatch
+):
+    given = {"steps": 4, "epochs": 2, "critic_warmup": 1, "policy_optimiser": {"learning_rate": 1e-2}} | settings
+    whole = stage(parents, tmp_path / "whole", given)
+    expected = ppo.run(whole)
+    parts = stage(parents, tmp_path / "parts", given)
+    for name, moment in MOMENTS.items():
+        if moment[1] == "save_model" and "estimator" in settings:
+            continue  # there is no critic
+        with monkeypatch.context() as patch:
+            kill_at(patch, *moment)
+            with pytest.raises(Killed):
+                ppo.run(parts)
+        assert not (parts.folder / "critic").exists(), name
+    assert ppo.run(parts) == expected
+    for file in ("model/model.safetensors", "critic/model.safetensors"):
+        if (whole.folder / file).exists():
+            assert (parts.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
+    lines = told(parts)
+    assert lines == told(whole)
+    assert ("ptx_loss" in lines[-1]) == ("ptx" in settings)
+    assert lines[-1]["heldout_kl"] > 0, "the policy must have moved"
+
+
+def told(stage):
+    """What each iteration was like, to the last bit; not how fast it was."""
+    lines = read_metrics(stage.folder / "metrics.jsonl")
+    return [
+        {name: value for name, value in line.items() if name not in ("tokens_per_second", "time")} for line in lines
+    ]

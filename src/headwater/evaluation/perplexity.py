@@ -36,7 +36,7 @@ def bits_per_byte(model: Model, texts: Sequence[Text]) -> dict[str, float]:
         sizes[text.group] += text.bytes
     with torch.inference_mode():
         for batch in split_by_tokens([text.row for text in texts], _BUDGET):
-            hidden = model.backbone(batch.ids)
+            hidden = model.backbone(*batch.inputs())
             learnt = batch.per_token["targets"] != IGNORED
             losses = model.language_model.token_losses(hidden[learnt], batch.per_token["targets"][learnt])
             owners = batch.per_row["text"][:, None].expand_as(learnt)[learnt]

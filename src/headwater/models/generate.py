@@ -215,9 +215,8 @@ def first_tokens(model: Model, prompt: Sequence[int]) -> list[int]:
         raise UserError(
             f"A source of {len(prompt)} tokens does not fit: it must have at least 1 and at most {context}; shorten it."
         )
-    if model.config.decoder_start is None:
-        raise UserError("The model's configuration names no token that an answer begins with: set decoder_start.")
-    return [model.config.decoder_start]
+    assert model.answer_start is not None
+    return [model.answer_start]
 
 
 def too_long(prompt: Sequence[int], limit: int) -> UserError:

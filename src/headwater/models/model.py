@@ -99,6 +99,18 @@ class Model(nn.Module):
         """The number format of the weights."""
         return next(self.parameters()).dtype
 
+    @property
+    def answer_start(self) -> int | None:
+        """The token with which an encoder-decoder's answers begin; None for a decoder, whose answers continue their prompts.
+
+        Raises UserError where an encoder-decoder's configuration names none.
+        """
+        if self.config.form != "encoder-decoder":
+            return None
+        if self.config.decoder_start is None:
+            raise UserError("The model's configuration names no token that an answer begins with: set decoder_start.")
+        return self.config.decoder_start
+
     def forward(self, *inputs: Tensor | None, **more: Tensor | None) -> Tensor:
         """The head's output for what the backbone takes: `model(ids)`, `model(pixels)`, or `model(source, target)`.
 
@@ -116,9 +128,19 @@ class Model(nn.Module):
         return cast(Tensor, self.head(hidden, inputs[place] if len(inputs) > place else more.get("documents")))
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Reward of each row, [batch], read at its last real token; `lengths` counts them, so padding is no matter."""
-        hidden = self.backbone(ids)
+        """Reward of each row, [batch], read at its last real token; `lengths` counts them, so padding is no matter.
+
+        An encoder-decoder reads the whole row twice, in its encoder and, one place on, in its decoder, where the reward is
+        read (as BART's and T5's classifiers do; Lewis et al., 2020): a row need not say where its answer begins.
+        """
+        hidden = self.backbone(ids) if self.answer_start is None else self._read_twice(ids, lengths, self.answer_start)
         return cast(Tensor, self.scalar(hidden[torch.arange(len(ids)), lengths - 1]))
+
+    def _read_twice(self, ids: Tensor, lengths: Tensor, start: int) -> Tensor:
+        """An encoder-decoder's states of rows that are source and answer in one, [batch, time, d_model]."""
+        begun = torch.full_like(ids[:, :1], start)
+        real = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        return cast(Tensor, self.backbone(ids, torch.cat((begun, ids[:, :-1]), dim=1), real))
 
     def initialise(self, seed: int, scheme: str = "scaled") -> Model:
         """Fresh weights that depend on the seed alone. scheme: a name of `initialisation.SCHEMES`."""

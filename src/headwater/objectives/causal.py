@@ -31,7 +31,7 @@ class CausalLM:
         """The states that predict the targets, [rows, time, d_model]."""
         prefix = batch.per_token.get("prefix")
         more = {} if prefix is None else {"prefix": prefix.bool()}
-        return modules["model"].backbone(batch.ids, batch.positions, batch.documents, **more)  # type: ignore[no-any-return]
+        return modules["model"].backbone(*batch.inputs(), **more)  # type: ignore[no-any-return]
 
     def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
         hidden = self.hidden(modules, batch)

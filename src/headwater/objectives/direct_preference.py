@@ -29,11 +29,14 @@ def direct_preference_loss(chosen: Tensor, rejected: Tensor, beta: float, label_
 class DirectPreference:
     """Pairs of answers to one prompt, the better one known → the policy whose β·log(π/π_ref) orders them as a reward would.
 
-    beta: how dear it is to leave the reference, per nat; temperature: that of the sampling whose policy is meant.
+    beta: how dear it is to leave the reference, per nat; temperature: that of the sampling whose policy is meant; start: the
+    token with which an encoder-decoder's answers begin, None for a decoder.
     """
 
-    def __init__(self, beta: float = 0.1, label_smoothing: float = 0.0, temperature: float = 1.0) -> None:
-        self.beta, self.label_smoothing, self.temperature = beta, label_smoothing, temperature
+    def __init__(
+        self, beta: float = 0.1, label_smoothing: float = 0.0, temperature: float = 1.0, start: int | None = None
+    ) -> None:
+        self.beta, self.label_smoothing, self.temperature, self.start = beta, label_smoothing, temperature, start
 
     def prepare(
         self,
@@ -49,7 +52,7 @@ class DirectPreference:
         """
         rows = []
         for tokens, said, is_chosen in zip((chosen, rejected), reference, (1, 0), strict=True):
-            row = episode_row(Answer(list(prompt), list(tokens)), pair)
+            row = episode_row(Answer(list(prompt), list(tokens)), pair, self.start)
             row.per_row |= {"chosen": is_chosen, "reference": said}
             rows.append(row)
         return rows

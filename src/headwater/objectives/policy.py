@@ -22,7 +22,7 @@ def response_log_probabilities(
 
     Only positions whose next token belongs to the response (`batch.per_token["mask"]`) are scored.
     """
-    hidden = model.backbone(batch.ids)
+    hidden = model.backbone(*batch.inputs())
     places = batch.per_token["mask"].bool()
     logits = model.language_model(hidden[places]).float() / temperature
     log_probabilities = logits.log_softmax(dim=-1)
@@ -31,6 +31,11 @@ def response_log_probabilities(
         return chosen, None
     with torch.set_grad_enabled(learn_entropy):
         return chosen, -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+
+
+def response_values(critic: Model, batch: Batch) -> Tensor:
+    """The critic's value before each response token, [response tokens], read in the states that predict them."""
+    return critic.scalar(critic.backbone(*batch.inputs())[batch.per_token["mask"].bool()])  # type: ignore[no-any-return]
 
 
 class Policy:
@@ -58,8 +63,7 @@ class Policy:
         data = {name: values[places] for name, values in batch.per_token.items()}
         terms = {}
         if self.estimator.critic:
-            critic = modules["critic"]
-            values = critic.scalar(critic.backbone(batch.ids)[places])
+            values = response_values(modules["critic"], batch)
             value_losses = clipped_value_loss(values, data["old_values"], data["returns"], settings.value_clip)
             terms["value_loss"] = Term(value_losses.sum(), settings.value_coefficient)
         if self._critic_only(batch):

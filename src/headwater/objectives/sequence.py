@@ -38,7 +38,7 @@ class SequenceToSequence:
 
     def hidden(self, modules: Mapping[str, Model], batch: Batch) -> Tensor:
         """The decoder's states that predict the targets, [rows, time, d_model]."""
-        return modules["model"].backbone(batch.source, batch.ids, batch.source_padding())  # type: ignore[no-any-return]
+        return modules["model"].backbone(*batch.inputs())  # type: ignore[no-any-return]
 
     def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
         head, targets = modules["model"].language_model, batch.per_token["targets"]

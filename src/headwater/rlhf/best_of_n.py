@@ -12,6 +12,7 @@ from torch import Tensor
 from headwater.errors import UserError
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.model import Model
+from headwater.objectives.sequence import SequenceToSequence
 from headwater.objectives.supervised import Span, Supervised
 from headwater.rlhf.rollouts import prompts_in_turn, scored
 from headwater.rlhf.scoring import Scorer
@@ -116,7 +117,8 @@ class ExpertIteration:
     def _updates(self, found: Candidates) -> list[list[Batch]]:
         best = found.scores.max(dim=1).values
         self.measured = {"round": self.round, "reward": float(found.scores.mean()), "reward_best": float(best.mean())}
-        rows = [[supervised_row(answer)] for answer in found.best() if answer.ended]
+        start = self.policy.answer_start
+        rows = [[supervised_row(answer, start)] for answer in found.best() if answer.ended]
         if not rows:
             raise UserError(
                 "No answer of the policy has a stop token, so there is none to learn from: allow longer answers with "
@@ -145,6 +147,8 @@ class ExpertIteration:
         self.round, self.pending = state["round"], []
 
 
-def supervised_row(answer: Answer) -> Row:
-    """An answer to be learnt as people's own are."""
+def supervised_row(answer: Answer, start: int | None = None) -> Row:
+    """An answer to be learnt as people's own are; start: with which an encoder-decoder's answers begin."""
+    if start is not None:
+        return SequenceToSequence(start).pair(answer.prompt, answer.tokens)
     return Supervised().prepare_dialogue([Span(tuple(answer.prompt), False), Span(tuple(answer.tokens), True)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from headwater.errors import UserError
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.model import Model
-from headwater.objectives.policy import response_log_probabilities
+from headwater.objectives.policy import response_log_probabilities, response_values
 from headwater.recipe import PpoSettings
 from headwater.rlhf.algorithm import (
     KLController,
@@ -69,18 +69,24 @@ class Episodes:
         return self.mask.sum(dim=1)
 
 
-def episode_row(answer: Answer, index: int) -> Row:
-    """An answer → the row that predicts its tokens: `mask` marks the positions, `targets` holds the tokens."""
-    ids = torch.tensor(answer.prompt + answer.tokens)
+def episode_row(answer: Answer, index: int, start: int | None = None) -> Row:
+    """An answer → the row that predicts its tokens: `mask` marks the positions, `targets` holds the tokens.
+
+    It continues its prompt; or, where `start` is the token with which an encoder-decoder's answers begin (`Model.answer_start`),
+    the prompt is the row's source.
+    """
+    begin = answer.prompt if start is None else [start]
+    ids = torch.tensor(begin + answer.tokens)
     mask = torch.zeros(len(ids) - 1)
-    mask[len(answer.prompt) - 1 :] = 1
-    return Row(ids[:-1], {"targets": ids[1:].clone(), "mask": mask}, {"episode": index})
+    mask[len(begin) - 1 :] = 1
+    source = None if start is None else torch.tensor(answer.prompt)
+    return Row(ids[:-1], {"targets": ids[1:].clone(), "mask": mask}, {"episode": index}, source)
 
 
 @torch.no_grad()
 def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024) -> Tensor:
     """log π of every response token by the training path: [answers, longest response], 0 past the end."""
-    return _per_token(answers, budget, lambda batch: response_log_probabilities(model, batch, temperature)[0])
+    return _per_token(model, answers, budget, lambda batch: response_log_probabilities(model, batch, temperature)[0])
 
 
 @torch.no_grad()
@@ -92,25 +98,24 @@ def entropy_of(model: Model, answers: Sequence[Answer], temperature: float, budg
         assert entropy is not None
         return entropy
 
-    return _per_token(answers, budget, compute)
+    return _per_token(model, answers, budget, compute)
 
 
 @torch.no_grad()
 def values_of(critic: Model, answers: Sequence[Answer], budget: int = 1024) -> Tensor:
     """The critic's value before each response token: [answers, longest response]."""
-    return _per_token(
-        answers, budget, lambda batch: critic.scalar(critic.backbone(batch.ids)[batch.per_token["mask"].bool()])
-    )
+    return _per_token(critic, answers, budget, lambda batch: response_values(critic, batch))
 
 
-def _per_token(answers: Sequence[Answer], budget: int, compute: Any) -> Tensor:
+def _per_token(model: Model, answers: Sequence[Answer], budget: int, compute: Callable[[Batch], Tensor]) -> Tensor:
     result = torch.zeros(len(answers), max(len(answer.tokens) for answer in answers))
-    for batch in split_by_tokens([episode_row(answer, index) for index, answer in enumerate(answers)], budget):
-        flat, start = compute(batch), 0
+    rows = [episode_row(answer, index, model.answer_start) for index, answer in enumerate(answers)]
+    for batch in split_by_tokens(rows, budget):
+        flat, place = compute(batch), 0
         for index in batch.per_row["episode"].tolist():
             count = len(answers[index].tokens)
-            result[index, :count] = flat[start : start + count]
-            start += count
+            result[index, :count] = flat[place : place + count]
+            place += count
     return result
 
 
@@ -169,6 +174,8 @@ class Rollouts:
         budget: int = 768,
         precision: str = "fp32",
     ) -> None:
+        if critic is not None and critic.answer_start != policy.answer_start:
+            raise ValueError("policy and critic read the same rows: both are decoders, or both encoder-decoders")
         self.estimator = ESTIMATORS[settings.estimator]
         self.policy, self.critic, self.reference, self.scorer = policy, critic, reference, scorer
         self.prompts, self.settings, self.seed, self.budget = prompts, settings, seed, budget
@@ -242,13 +249,17 @@ class Rollouts:
                     updates.append(split_by_tokens(chosen, self.budget))
         return updates
 
+    @property
+    def critic_only(self) -> bool:
+        """Whether the critic alone is trained in this iteration."""
+        return self.critic is not None and self.iteration <= self.settings.critic_warmup
+
     def _target_ramp(self) -> float:
         """Share of the target KL that holds in this iteration."""
         length = self.settings.target_ramp * self.settings.steps
         return min(1.0, self.iteration / length) if length else 1.0
 
     def _rows(self, episodes: Episodes, advantages: Tensor, returns: Tensor) -> list[Row]:
-        critic_only = int(self.critic is not None and self.iteration <= self.settings.critic_warmup)
         per_token = {"old_log_probabilities": episodes.log_probabilities, "advantages": advantages}
         if self.critic is not None:
             per_token |= {"old_values": episodes.values, "returns": returns}
@@ -256,11 +267,13 @@ class Rollouts:
             per_token["reference"] = episodes.reference
         rows = []
         for index, answer in enumerate(episodes.answers):
-            row = episode_row(answer, index)
-            row.per_row |= {"critic_only": critic_only, "beta": self.controller.beta}
+            row = episode_row(answer, index, self.policy.answer_start)
+            row.per_row |= {"critic_only": int(self.critic_only), "beta": self.controller.beta}
             places = row.per_token["mask"].bool()
             for name, values in per_token.items():
-                row.per_token[name] = torch.zeros(len(row)).masked_scatter(places, values[index, : len(answer.tokens)])
+                row.per_token[name] = torch.zeros(len(row.ids)).masked_scatter(
+                    places, values[index, : len(answer.tokens)]
+                )
             rows.append(row)
         return rows
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.models.generate import Sampling
@@ -20,16 +21,19 @@ from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.external import external_reward
 from headwater.rlhf.gate import objection
 from headwater.rlhf.monitors import Monitors
+from headwater.rlhf.pretraining_mix import EpisodesAndTexts, PolicyAndTexts
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import Reward, RewardModel, load_reward
 from headwater.rlhf.selection import BestPolicy, Yardstick
 from headwater.runs import Stage
+from headwater.stages.pretrain import texts_to_learn
 from headwater.stages.reward import sft_answers
 from headwater.tasks.continuation import openings, read_lines, some
-from headwater.training.engine import Engine
+from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
+from headwater.training.source import Source
 
 LENGTH_RANGE = (0.8, 1.2)
 """A checkpoint is chosen only while its answers are about as long as the SFT policy's."""
@@ -74,10 +78,11 @@ def run(stage: Stage) -> dict[str, Any]:
         learners["policy"].masters, before["selection_reward"], settings.kl_limit, before["length"], LENGTH_RANGE
     )
     monitors = Monitors(before, LENGTH_RANGE)
+    learnt_from, objective = with_texts(stage, tokenizer, source)
     engine = Engine(
         learners,
-        source,
-        Policy(settings),
+        learnt_from,
+        objective,
         folder=stage.folder,
         checkpoint_every=1,  # at each iteration's end, the only boundary: more than one iteration is never lost
         label="ppo",
@@ -160,6 +165,22 @@ def learners_of(settings: PpoSettings, policy: Model, critic: Model | None, prec
     if critic is not None:
         learners["critic"] = Learner(critic, settings.critic_optimiser, settings.schedule, precision)
     return learners
+
+
+def with_texts(stage: Stage, tokenizer: Tokenizer, episodes: Rollouts) -> tuple[Source, Objective]:
+    """What the engine trains on: the episodes, and with `ppo.ptx` the texts of pretraining beside them."""
+    settings = stage.recipe.ppo
+    if settings.ptx is None:
+        return episodes, Policy(settings)
+    objective, texts = texts_to_learn(
+        stage.recipe.pretrain,
+        Shards(stage.parent("tokenizer") / "tokens" / "train"),
+        tokenizer,
+        seed=stage.seed,
+        tokens=settings.ptx.tokens,
+        steps=settings.steps * settings.epochs * settings.minibatches,
+    )
+    return EpisodesAndTexts(episodes, texts), PolicyAndTexts(Policy(settings), objective, settings.ptx.coefficient)
 
 
 def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int, ...]]:

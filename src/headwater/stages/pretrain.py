@@ -94,24 +94,36 @@ def parts_of(stage: Stage, tokenizer: Tokenizer, steps: int) -> tuple[Objective,
     """What is learnt, on which batches, and how it is measured."""
     settings, context = stage.recipe.pretrain, stage.recipe.pretrain.model.context
     train, heldout = (Shards(stage.parent("tokenizer") / "tokens" / split) for split in ("train", "heldout"))
-    make, tokens = PRETRAINING[settings.objective].make, tokens_per_step(settings)
+    objective, source = texts_to_learn(
+        settings, train, tokenizer, seed=stage.seed, tokens=tokens_per_step(settings), steps=steps
+    )
+    make = PRETRAINING[settings.objective].make
     if make is None:
-        packed = DocumentStream(
-            train, seed=stage.seed, width=context, rows=tokens // context, steps=steps, rows_per_batch=ROWS_PER_BATCH
+        return objective, source, HeldOutText(train, heldout, tokenizer, context)
+    return objective, source, HeldOutTargets(make(tokenizer, stage.seed), train, heldout, tokenizer, context)
+
+
+def texts_to_learn(
+    settings: PretrainSettings, shards: Shards, tokenizer: Tokenizer, *, seed: int, tokens: int, steps: int
+) -> tuple[Objective, Source]:
+    """Pretraining's objective and `steps` updates of the shards' texts, of about `tokens` tokens each."""
+    make, context = PRETRAINING[settings.objective].make, settings.model.context
+    if make is None:
+        rows = max(1, tokens // context)
+        return CausalLM(), DocumentStream(
+            shards, seed=seed, width=context, rows=rows, steps=steps, rows_per_batch=ROWS_PER_BATCH
         )
-        return CausalLM(), packed, HeldOutText(train, heldout, tokenizer, context)
     share = {"share": settings.mask_share} if settings.objective in ("masked", "denoising") else {}
-    objective = make(tokenizer, stage.seed, **share)
-    source = DocumentRows(
-        train,
+    objective = make(tokenizer, seed, **share)
+    return objective, DocumentRows(
+        shards,
         objective.prepare,
-        seed=stage.seed,
+        seed=seed,
         width=context,
         tokens=tokens,
         steps=steps,
         budget=ROWS_PER_BATCH * context,
     )
-    return objective, source, HeldOutTargets(make(tokenizer, stage.seed), train, heldout, tokenizer, context)
 
 
 def _metrics(stage: Stage, model: Model, heldout: HeldOut, tokens: int) -> dict[str, Any]:

@@ -59,6 +59,12 @@ class Batch:
             return self.documents
         return _real(self.lengths, self.ids.shape[1])
 
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """What the backbone of a decoder, or of an encoder-decoder where rows have a source, is called with."""
+        if self.source is None:
+            return self.ids, self.positions, self.documents
+        return self.source, self.ids, self.source_padding()
+
     def source_padding(self) -> Tensor:
         """1 for the real tokens of the sources and 0 for padding, [rows, source_time]."""
         assert self.source is not None
