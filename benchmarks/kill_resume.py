@@ -81,7 +81,10 @@ def reachable(moment: Moment, finished: Sequence[str], seconds: Mapping[str, flo
 
 
 def wait_in_stage(moment: Moment, previous: Moment | None, goes_on: bool) -> float:
-    """Seconds from the start of a stage's attempt to the kill: what the kill before left over counts if it goes on."""
+    """Seconds from the start of a stage's attempt to the kill, if the stage goes on without those that earlier attempts saved.
+
+    previous: the stage that was killed before, with the seconds of its work that are in its checkpoints.
+    """
     same = previous is not None and previous.stage == moment.stage
     return moment.seconds - previous.seconds if same and goes_on and previous is not None else moment.seconds
 
@@ -165,10 +168,11 @@ def kill_at(moment: Moment, wait: float, command: Sequence[str], run: Run, log: 
     attempts = _attempts(run, moment.stage)
     began = time.monotonic()
     due: float | None = None
+    since = time.time()
     with started(command, log) as process:
         while process.poll() is None:
             if due is None and (_attempts(run, moment.stage) > attempts or run.is_finished(moment.stage)):
-                due = time.monotonic() + wait
+                due, since = time.monotonic() + wait, time.time()
             if due is not None and time.monotonic() >= due:
                 break
             time.sleep(POLL)
@@ -177,12 +181,15 @@ def kill_at(moment: Moment, wait: float, command: Sequence[str], run: Run, log: 
         raise SystemExit(f"`headwater run` ended with exit code {process.returncode}; its output is in {log}.")
     at_work = next((stage for stage in STAGES if not run.is_finished(stage)), None)
     saved = _newest_checkpoint(run, at_work) if at_work else None
-    return {"hit": hit, "at_work": at_work, "alive": time.monotonic() - began, "checkpoint": saved}
+    kept = max(0.0, saved.stat().st_mtime - since) if saved else 0.0
+    alive = time.monotonic() - began
+    return {"hit": hit, "at_work": at_work, "alive": alive, "checkpoint": saved and int(saved.name), "kept": kept}
 
 
-def _newest_checkpoint(run: Run, stage: str) -> int | None:
-    """Step of the newest checkpoint that a stage at work has left: a kill between two checkpoints loses what came after."""
-    return max((int(path.name) for path in run.work(stage).glob("checkpoints/[0-9]*")), default=None)
+def _newest_checkpoint(run: Run, stage: str) -> Path | None:
+    """What a stage at work has left, named by its step: a kill between two checkpoints loses what came after."""
+    found = [path for path in run.work(stage).glob("checkpoints/[0-9]*") if path.name.isdigit()]
+    return max(found, key=lambda path: int(path.name), default=None)
 
 
 def _attempts(run: Run, stage: str) -> int:
@@ -251,7 +258,8 @@ def main() -> int:
         kills.append({**asdict(moment), **what})
         place = f"in {what['at_work']}, {what['alive']:.1f} s after the start of the command"
         show(f"kill {number} of {given.kills}: {place if what['hit'] else 'the run had ended before'}")
-        previous = moment if what["at_work"] == moment.stage else None
+        before = previous.seconds if previous and previous.stage == moment.stage else 0.0
+        previous = Moment(moment.stage, before + what["kept"]) if what["at_work"] == moment.stage else None
     show("the last time, to the end")
     run_to_end(command, log)
     seconds_of(killed, stages)  # ends here where the code was changed meanwhile
