@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus import samples
+from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.packages import fetch
 
@@ -119,13 +120,13 @@ def test_speeches_are_read_by_year_and_a_wrong_layout_is_named(tmp_path):
 
 
 def test_shares_have_their_sizes_and_depend_on_letters_only():
-    counts = Counter(samples.share_of(f"sentence number {i}") for i in range(20_000))
+    counts = Counter(share_of(f"sentence number {i}") for i in range(20_000))
     for share, expected in {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}.items():
         assert counts[share] / 20_000 == pytest.approx(expected, abs=0.015)
     for i in range(200):
-        assert samples.share_of(f"Film  {i}, good!") == samples.share_of(f"film {i} GOOD…")
+        assert share_of(f"Film  {i}, good!") == samples.share_of(f"film {i} GOOD…")
     # Pinned: another hash would move sentences of existing runs from one share to another.
-    assert [samples.share_of(text) for text in ("a", "b", "c", "d", "好")] == [
+    assert [share_of(text) for text in ("a", "b", "c", "d", "好")] == [
         "train",
         "prompt",
         "train",
