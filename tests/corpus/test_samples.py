@@ -17,6 +17,7 @@ from headwater.corpus import samples
 from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.packages import fetch
+from headwater.recipe import SourceSettings
 
 FOLDER = "hutto_ICWSM_2014"
 
@@ -117,6 +118,18 @@ def test_speeches_are_read_by_year_and_a_wrong_layout_is_named(tmp_path):
     assert "public domain" in speeches[0]["licence"]
     with pytest.raises(UserError, match="layout"):
         list(samples.read_speeches(speeches_archive(tmp_path / "s.tgz", {"datapackage.json": b"[]"})))
+
+
+def test_a_run_learns_from_one_rated_set():
+    def sources(*names):
+        return [SourceSettings(samples=name) for name in names]
+
+    assert samples.rated_set(sources("speeches")) is samples.RATED["reviews"]
+    assert samples.rated_set(sources("reviews-zh", "reviews-zh")) is samples.RATED["reviews-zh"]
+    with pytest.raises(UserError, match="two rated sample sets, reviews and reviews-zh"):
+        samples.rated_set(sources("reviews", "reviews-zh"))
+    assert samples.set_of("shop-reviews") is samples.RATED["reviews"]
+    assert samples.set_of("reviews-zh") is samples.RATED["reviews-zh"]
 
 
 def test_shares_have_their_sizes_and_depend_on_letters_only():

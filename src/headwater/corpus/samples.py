@@ -207,3 +207,8 @@ def rated_set(sources: Sequence[SourceSettings]) -> RatedSet:
             f"corpus.sources lists two rated sample sets, {' and '.join(named)}, but a run learns from one: leave one out."
         )
     return RATED[named[0] if named else "reviews"]
+
+
+def set_of(source: str) -> RatedSet:
+    """The rated set whose texts have this `source`; `reviews` where none has."""
+    return next((rated for rated in RATED.values() if source in rated.sources), RATED["reviews"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headwater.corpus.samples import rated_set
+from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.judges import BagOfWordsJudge, ChineseLexiconJudge, Judge, LexiconJudge
 from headwater.evaluation.length_controlled import length_controlled_win_rate
@@ -125,7 +125,7 @@ def judge_all(
     instructions = [opening.instruction for opening in given]
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", "judge")
     bag = BagOfWordsJudge([line.text for line in lines], [line.mean for line in lines])
-    lexicon = lexicon_judge(stage)
+    lexicon = lexicon_judge(stage, set_of(lines[0].source).language)
     return {
         "reward_model": {
             name: raw_scores(
@@ -138,9 +138,9 @@ def judge_all(
     }
 
 
-def lexicon_judge(stage: Stage) -> Judge:
+def lexicon_judge(stage: Stage, language: str) -> Judge:
     """The word list of the answers' language."""
-    if rated_set(stage.recipe.corpus.sources).language == "zh":
+    if language == "zh":
         return ChineseLexiconJudge.read(stage.parent("samples") / SENTIMENT_WORDS)
     return LexiconJudge()
 

@@ -19,21 +19,21 @@ RANKED = ("train", "select", "judge")
 
 def run(stage: Stage) -> dict[str, Any]:
     """Writes feedback.db and returns its metrics. An interrupted attempt is begun anew: it takes seconds."""
-    from headwater.corpus.samples import rated_set
+    from headwater.corpus.samples import set_of
     from headwater.feedback.derive import derive_rankings
     from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings, read_sentences
     from headwater.feedback.store import Store
     from headwater.progress import Progress
 
     settings = stage.recipe.feedback
-    labelled = rated_set(stage.recipe.corpus.sources).labelled
-    origin = LABELS if labelled else PEOPLE
     path = stage.folder / STORE
     for ending in ("", "-wal", "-shm", "-journal"):
         path.with_name(STORE + ending).unlink(missing_ok=True)
     sentences = list(read_sentences(stage.parent("samples") / "reviews.jsonl"))
     if not sentences:
         raise UserError("There is no rated sentence in the samples: add the source `samples: reviews` to the recipe.")
+    labelled = set_of(sentences[0].source).labelled
+    origin = LABELS if labelled else PEOPLE
     with Progress("ratings", 3) as progress, Store(path) as store:
         ratings = import_ratings(store, sentences, stage.recipe.sft.instructions, origin=origin)
         progress.advance(note="imported")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from headwater.corpus.samples import rated_set
+from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.baselines import BagOfWords, Length
@@ -122,7 +122,7 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
         "bag_of_words": BagOfWords().fit(texts, means).score([line.text for line in heldout]),
         "length": Length().fit(texts, means).score([line.text for line in heldout]),
     }
-    rated = rated_set(stage.recipe.corpus.sources)
+    rated = set_of(train[0].source)
     first = np.array([line.source == rated.sources[0] for line in heldout])
     clear = {name: _accuracy(values, heldout, first, GAP, stage.seed) for name, values in scores.items()}
     every = _accuracy(scores["reward"], heldout, np.ones_like(first), 0.0, stage.seed)
