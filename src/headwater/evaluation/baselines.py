@@ -23,9 +23,9 @@ class BagOfWords:
 
     The runs of characters stand in for unseen forms of a word, and for words in scripts without spaces. `alpha` is the
     ridge penalty. Both were chosen on the checkpoint-selection share of the published film sentences (pairs in the
-    right order there: words alone .807, with characters .833), not on judges' or held-out ones; so was taking each Chinese
-    character as a word, on that of the labelled Chinese reviews. The fit has no random part: the same sentences in the
-    same order give the same scores.
+    right order there: words alone .807, with characters .833), not on judges' or held-out ones. On that share of the
+    labelled Chinese reviews single characters as words lift .860 to .888. The fit has no random part: the same
+    sentences in the same order give the same scores.
     """
 
     def __init__(self, alpha: float = 1.0) -> None:
