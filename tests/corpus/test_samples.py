@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus import samples
-from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.packages import fetch
 from headwater.recipe import SourceSettings
@@ -130,22 +129,6 @@ def test_a_run_learns_from_one_rated_set():
         samples.rated_set(sources("reviews", "reviews-zh"))
     assert samples.set_of("shop-reviews") is samples.RATED["reviews"]
     assert samples.set_of("reviews-zh") is samples.RATED["reviews-zh"]
-
-
-def test_shares_have_their_sizes_and_depend_on_letters_only():
-    counts = Counter(share_of(f"sentence number {i}") for i in range(20_000))
-    for share, expected in {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}.items():
-        assert counts[share] / 20_000 == pytest.approx(expected, abs=0.015)
-    for i in range(200):
-        assert share_of(f"Film  {i}, good!") == samples.share_of(f"film {i} GOOD…")
-    # Pinned: another hash would move sentences of existing runs from one share to another.
-    assert [share_of(text) for text in ("a", "b", "c", "d", "好")] == [
-        "train",
-        "prompt",
-        "train",
-        "judge",
-        "prompt",
-    ]
 
 
 def test_the_real_packages():
