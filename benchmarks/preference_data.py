@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from headwater.corpus.samples import hash_fraction
+from headwater.corpus.shares import hash_fraction
 from headwater.errors import UserError
 from headwater.evaluation.bradley_terry import Outcome, Strength, bradley_terry
 from headwater.evaluation.pairwise import Majority, Pair, PairBagOfWords, PairLength, PairScorer, accuracy

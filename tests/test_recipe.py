@@ -352,3 +352,9 @@ def test_other_names_of_a_reward_are_mistakes(reward: str) -> None:
 def test_settings_of_the_reward_that_do_not_go_together(reward: dict[str, Any], word: str) -> None:
     with pytest.raises(UserError, match=word):
         validate(SMALLEST | {"reward": reward}, "test")
+
+
+def test_two_rated_sets_are_refused_before_any_stage() -> None:
+    sources = [{"samples": name} for name in ("reviews-zh", "reviews")]
+    with pytest.raises(UserError, match=r"test: corpus\.sources lists two rated sample sets"):
+        validate({"run": "x", "corpus": {"sources": sources}}, "test")

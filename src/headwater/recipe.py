@@ -55,7 +55,9 @@ class QualitySettings(Settings):
 class SourceSettings(Settings):
     """One source of documents: a named sample set or a folder of the user's own texts."""
 
-    samples: Literal["wikipedia-leads", "reviews", "speeches"] | None = Field(None, description="A sample set.")
+    samples: Literal["wikipedia-leads", "reviews", "speeches", "novel-zh", "newspaper-zh", "reviews-zh"] | None = Field(
+        None, description="A sample set."
+    )
     folder: str | None = Field(None, description="A folder of .txt, .md, .html, .jsonl, .csv or .parquet files.")
     kind: Literal["web", "news", "blog", "social", "book", "manual", "encyclopedia", "review"] = "web"
     licence: str = Field("unknown", description="Written beside every document of a folder.")
@@ -373,11 +375,13 @@ def _check_base(recipe: Recipe) -> None:
 
 def _check_relations(recipe: Recipe) -> None:
     """Raises UserError where settings that are right alone do not fit each other: before any stage has run."""
+    from headwater.corpus.samples import rated_set
     from headwater.models.presets import config_of
     from headwater.objectives.registry import check_fits
     from headwater.steps import step_of
 
     step_of(recipe.until)
+    rated_set(recipe.corpus.sources)
     if recipe.base is None and not recipe.pretrain.tokens:
         raise UserError(
             "pretrain.tokens = 0 leaves a fresh model untrained: give a `base` to start from, or more tokens."

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from headwater.corpus.build import EXAMPLES, Ledger, build, read_corpus, write_corpus
-from headwater.corpus.samples import hash_fraction
+from headwater.corpus.shares import hash_fraction
 from headwater.errors import UserError
 from headwater.recipe import CorpusSettings, DeduplicationSettings, QualitySettings, SourceSettings
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from headwater.corpus import samples
 from headwater.errors import UserError
 from headwater.packages import fetch
+from headwater.recipe import SourceSettings
 
 FOLDER = "hutto_ICWSM_2014"
 
@@ -118,20 +119,16 @@ def test_speeches_are_read_by_year_and_a_wrong_layout_is_named(tmp_path):
         list(samples.read_speeches(speeches_archive(tmp_path / "s.tgz", {"datapackage.json": b"[]"})))
 
 
-def test_shares_have_their_sizes_and_depend_on_letters_only():
-    counts = Counter(samples.share_of(f"sentence number {i}") for i in range(20_000))
-    for share, expected in {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}.items():
-        assert counts[share] / 20_000 == pytest.approx(expected, abs=0.015)
-    for i in range(200):
-        assert samples.share_of(f"Film  {i}, good!") == samples.share_of(f"film {i} GOOD…")
-    # Pinned: another hash would move sentences of existing runs from one share to another.
-    assert [samples.share_of(text) for text in ("a", "b", "c", "d", "好")] == [
-        "train",
-        "prompt",
-        "train",
-        "judge",
-        "prompt",
-    ]
+def test_a_run_learns_from_one_rated_set():
+    def sources(*names):
+        return [SourceSettings(samples=name) for name in names]
+
+    assert samples.rated_set(sources("speeches")) is samples.RATED["reviews"]
+    assert samples.rated_set(sources("reviews-zh", "reviews-zh")) is samples.RATED["reviews-zh"]
+    with pytest.raises(UserError, match="two rated sample sets, reviews and reviews-zh"):
+        samples.rated_set(sources("reviews", "reviews-zh"))
+    assert samples.set_of("shop-reviews") is samples.RATED["reviews"]
+    assert samples.set_of("reviews-zh") is samples.RATED["reviews-zh"]
 
 
 def test_the_real_packages():

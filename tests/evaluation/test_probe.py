@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from headwater.corpus.samples import share_of
+from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.evaluation.probe import Examples, mean_states, probe_accuracy
 from headwater.models.layout import save_model

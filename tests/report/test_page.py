@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -198,3 +199,18 @@ def test_verdict_follows_the_intervals(intervals: dict[str, list[float]], begins
 )
 def test_gate(interval: list[float] | None, length: float, ridge: float | None, says: str) -> None:
     assert says in gate({"accuracy_ci": interval, "length_baseline": length, "bag_of_words": ridge})
+
+
+def test_labels_are_not_called_judgements_of_people(material: Material) -> None:
+    manifests = {stage: dict(manifest) for stage, manifest in material.manifests.items()}
+    for stage, more in (("feedback", {"labelled": True}), ("reward", {"accuracy_source": "reviews-zh"})):
+        manifests[stage]["metrics"] = {**manifests[stage]["metrics"], **more}
+    _, page = page_of(replace(material, manifests=manifests))
+    assert "labels of published data" in page.text
+    assert "agreement between raters cannot be measured" in page.text
+    assert "held-out texts with different labels" in page.text
+    for said in ("judgements by people", "Krippendorff", "the raters' ceiling"):
+        assert said not in page.text
+    _, page = page_of(material)
+    assert "judgements by people" in page.text
+    assert "film-reviews whose mean ratings differ by at least 1" in page.text

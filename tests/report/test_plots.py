@@ -91,7 +91,7 @@ def test_bars_tell_their_numbers() -> None:
     shown = texts(plots.win_rates(METRICS["evaluate"], JUDGES))
     assert "91.2%" in shown
     assert "70.4%" in shown
-    assert "Lexicon (VADER)" in shown
+    assert "Lexicon" in shown
 
 
 def test_the_expected_curve_is_placed_by_tokens_per_step() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,29 @@ def test_the_store_and_its_metrics(tmp_path: Path) -> None:
         told = {ranking.conversation[0]["content"] for ranking in rankings}
         assert told == set(RECIPE.sft.instructions.values())
         assert max(len(ranking.responses) for ranking in rankings) in (8, 9)
+
+
+def test_labels_are_nobodys_opinion_and_have_no_agreement(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path)
+    recipe = {
+        "run": "test", "corpus": {"sources": [{"samples": "reviews-zh"}]},
+        "sft": {"instructions": {"reviews-zh": "写一句评论。"}},
+    }  # fmt: skip
+    stage = replace(stage, recipe=Recipe.model_validate(recipe))
+    with (stage.parent("samples") / "reviews.jsonl").open("w", encoding="utf-8") as lines:
+        for i in range(120):
+            share = ("train", "train", "judge", "prompt", "select")[i % 5]
+            review = {"id": f"r-{i}", "text": f"第{i}句。", "source": "reviews-zh", "share": share}
+            lines.write(json.dumps({**review, "ratings": [1 if i % 2 else -1]}) + "\n")
+    metrics = feedback.run(stage)
+    assert metrics["labelled"] is True
+    assert metrics["judgements"] == metrics["sentences"] == 120
+    assert "krippendorff_alpha" not in metrics
+    with Store(stage.folder / "feedback.db", read_only=True) as store:
+        assert store.problems() == []
+        assert {tuple(said["axes"]) for said in store.judgements()} == {("label",)}
+        for ranking in store.rankings("train"):
+            assert len(ranking.groups) == 2  # praise above blame, and nothing between
 
 
 def test_the_same_again_is_the_same_file(tmp_path: Path) -> None:

@@ -16,14 +16,13 @@ from itertools import islice
 from pathlib import Path
 
 from headwater.corpus.readers import READERS, Fault
+from headwater.corpus.samples import RATED
 from headwater.errors import UserError
 from headwater.recipe import SourceSettings
 from headwater.storage import sha256_of
 
 Quarantine = Callable[[str, str, str], None]
 """Called with (source, place, reason) for everything that cannot be read."""
-
-REVIEW_SOURCES = ("film-reviews", "shop-reviews")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,8 @@ def names_of_sources(sources: Sequence[SourceSettings]) -> list[tuple[str, ...]]
     names: list[tuple[str, ...]] = []
     used: Counter[str] = Counter()
     for source in sources:
-        if source.samples == "reviews":
-            names.append(REVIEW_SOURCES)
+        if source.samples in RATED:
+            names.append(RATED[source.samples].sources)
             continue
         name = source.samples or Path(source.folder or "").resolve().name
         used[name] += 1
@@ -75,7 +74,7 @@ def read_sources(
 
 
 def _read_samples(source: SourceSettings, samples: Path) -> Iterator[Document]:
-    path = samples / f"{source.samples}.jsonl"
+    path = samples / ("reviews.jsonl" if source.samples in RATED else f"{source.samples}.jsonl")
     try:
         lines = path.open(encoding="utf-8")
     except FileNotFoundError:

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 
 from headwater.corpus import repetition
 from headwater.corpus.language import is_chinese
+from headwater.corpus.words import CHARACTERS_PER_WORD
 from headwater.recipe import QualitySettings
-
-CHARACTERS_PER_WORD = 1.5
-"""Of Chinese: the usual mean length of a word in running text."""
 
 WEB_KINDS = frozenset({"web", "news", "blog"})
 """Kinds of sources whose pages carry notices and lists beside the text."""

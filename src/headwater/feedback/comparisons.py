@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from headwater.corpus.samples import share_of
+from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.feedback.ratings import anonymous_rater
 from headwater.feedback.store import TABLES, Store, Writer

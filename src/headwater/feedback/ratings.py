@@ -2,7 +2,7 @@
 
 In such data the k-th rating of one sentence and the k-th of the next need not be the same person's. So all ratings
 belong to one annotator row of role `anonymous`, which stands for all of them, and nothing is claimed about any single
-rater.
+rater. A label of a data set is treated alike, under a name that says that it is no person's known opinion.
 """
 
 from __future__ import annotations
@@ -26,6 +26,24 @@ AXIS = "sentiment"
 
 PUBLISHED = 1_401_580_800
 """1 June 2014, when the ratings were published (ICWSM-14): the time of every imported judgement."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What published judgements are in the store."""
+
+    rater: str
+    """Name of the one annotator that stands for whoever judged."""
+    axis: str
+    """What was asked."""
+    made: int
+    """When they were published, in seconds since 1970: the time of every imported judgement."""
+
+
+PEOPLE = Origin(ANONYMOUS, AXIS, PUBLISHED)
+"""Ratings by people."""
+LABELS = Origin("labels of published data (no known person)", "label", 1_443_312_000)
+"""Labels, 1 for praise and −1 for blame, published on 27 September 2015."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,7 @@ def is_rating(value: Any) -> bool:
 
 
 def import_ratings(
-    store: Store, sentences: Iterable[RatedSentence], instructions: Mapping[str, str], *, made: int = PUBLISHED
+    store: Store, sentences: Iterable[RatedSentence], instructions: Mapping[str, str], *, origin: Origin = PEOPLE
 ) -> int:
     """Imports all sentences in one transaction and returns the number of ratings.
 
@@ -91,15 +109,15 @@ def import_ratings(
         for source, share in groups
     ]
     try:
-        with store.writing(made) as writer:
-            rater = anonymous_rater(writer)
+        with store.writing(origin.made) as writer:
+            rater = anonymous_rater(writer, origin.rater)
             prompt_of = dict(zip(groups, writer.insert("prompt", prompts, "import of prompts"), strict=True))
             answers = [{"prompt_id": prompt_of[s.source, s.share], "text": s.text, "origin": s.id} for s in sentences]
             ids = writer.insert("response", answers, "import of answers")
             rows = [
                 row
                 for response, answer, sentence in zip(ids, answers, sentences, strict=True)
-                for row in rating_rows(response, answer["prompt_id"], rater, sentence)
+                for row in rating_rows(response, answer["prompt_id"], rater, sentence, origin.axis)
             ]
             writer.insert("judgement", rows, "import of ratings")
             return len(rows)
@@ -107,16 +125,18 @@ def import_ratings(
         raise UserError(f"Ratings are in {store.place} already, or an id stands twice: import each once.") from None
 
 
-def anonymous_rater(writer: Writer) -> int:
+def anonymous_rater(writer: Writer, name: str = ANONYMOUS) -> int:
     """The id of the row that stands for all unknown raters, made where it is missing."""
     table = TABLES["annotator"]
-    found = writer.connection.execute(select(table.c.id).where(table.c.name == ANONYMOUS)).scalar()
+    found = writer.connection.execute(select(table.c.id).where(table.c.name == name)).scalar()
     if found is not None:
         return int(found)
-    return writer.insert("annotator", [{"name": ANONYMOUS, "role": "anonymous"}], "import of raters")[0]
+    return writer.insert("annotator", [{"name": name, "role": "anonymous"}], "import of raters")[0]
 
 
-def rating_rows(response: int, prompt: Any, rater: int, sentence: RatedSentence) -> Iterator[dict[str, Any]]:
+def rating_rows(
+    response: int, prompt: Any, rater: int, sentence: RatedSentence, axis: str = AXIS
+) -> Iterator[dict[str, Any]]:
     """The judgements of one sentence; their client ids follow from the sentence's id, so that none comes in twice."""
     for number, value in enumerate(sentence.ratings):
         yield {
@@ -124,6 +144,6 @@ def rating_rows(response: int, prompt: Any, rater: int, sentence: RatedSentence)
             "prompt_id": prompt,
             "annotator_id": rater,
             "response_id": response,
-            "axes": {AXIS: value},
+            "axes": {axis: value},
             "client_id": f"{sentence.id}#{number}",
         }

@@ -14,7 +14,7 @@ from headwater.rlhf.gate import beats_length
 JUDGES = {
     "reward_model": "Judges' reward model",
     "bag_of_words": "Judges' word counts",
-    "lexicon": "Lexicon (VADER)",
+    "lexicon": "Lexicon",
 }
 """The judges of the evaluation and what the page calls them."""
 

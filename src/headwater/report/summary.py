@@ -16,11 +16,12 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sft": ("sft", ("examples", "heldout_bits_per_byte_before", "heldout_bits_per_byte")),
     "feedback": (
         "feedback",
-        ("judgements", "sentences", "rankings", "krippendorff_alpha", "krippendorff_alpha_ci"),
+        ("labelled", "judgements", "sentences", "rankings", "krippendorff_alpha", "krippendorff_alpha_ci"),
     ),
     "reward": (
         "reward",
         (
+            "accuracy_source",
             "accuracy",
             "accuracy_ci",
             "accuracy_all",

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.evaluation.judges import BagOfWordsJudge, LexiconJudge
+from headwater.evaluation.judges import BagOfWordsJudge, ChineseLexiconJudge, Judge, LexiconJudge
 from headwater.evaluation.length_controlled import length_controlled_win_rate
 from headwater.evaluation.perplexity import Text, bits_per_byte, next_token_calibration
 from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
@@ -23,6 +24,7 @@ from headwater.rlhf.rollouts import log_probabilities_of, response_mask
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
+from headwater.stages.samples import SENTIMENT_WORDS
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import Opening, answer_text, learnt_texts, openings, read_lines, some, whole
 from headwater.training.machine import prepare
@@ -129,7 +131,7 @@ def judge_all(
     instructions = [opening.instruction for opening in given]
     lines = read_lines(stage.parent("samples") / "reviews.jsonl", "judge")
     bag = BagOfWordsJudge([line.text for line in lines], [line.mean for line in lines])
-    lexicon = LexiconJudge()
+    lexicon = lexicon_judge(stage, set_of(lines[0].source).language)
     return {
         "reward_model": {
             name: raw_scores(
@@ -140,6 +142,13 @@ def judge_all(
         "bag_of_words": {name: bag.score(instructions, found) for name, found in texts.items()},
         "lexicon": {name: lexicon.score(instructions, found) for name, found in texts.items()},
     }
+
+
+def lexicon_judge(stage: Stage, language: str) -> Judge:
+    """The word list of the answers' language."""
+    if language == "zh":
+        return ChineseLexiconJudge.read(stage.parent("samples") / SENTIMENT_WORDS)
+    return LexiconJudge()
 
 
 def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:

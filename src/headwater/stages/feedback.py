@@ -1,12 +1,14 @@
-"""Stage `feedback`: people's ratings into a store, rankings derived from them, and how far the raters agree."""
+"""Stage `feedback`: ratings or labels into a store, rankings derived from them, and how far the raters agree."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import UserError
 
 if TYPE_CHECKING:
+    from headwater.feedback.ratings import RatedSentence
     from headwater.runs import Stage
 
 STORE = "feedback.db"
@@ -17,9 +19,9 @@ RANKED = ("train", "select", "judge")
 
 def run(stage: Stage) -> dict[str, Any]:
     """Writes feedback.db and returns its metrics. An interrupted attempt is begun anew: it takes seconds."""
-    from headwater.feedback.agreement import krippendorff_alpha
+    from headwater.corpus.samples import set_of
     from headwater.feedback.derive import derive_rankings
-    from headwater.feedback.ratings import PUBLISHED, import_ratings, read_sentences
+    from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings, read_sentences
     from headwater.feedback.store import Store
     from headwater.progress import Progress
 
@@ -30,8 +32,10 @@ def run(stage: Stage) -> dict[str, Any]:
     sentences = list(read_sentences(stage.parent("samples") / "reviews.jsonl"))
     if not sentences:
         raise UserError("There is no rated sentence in the samples: add the source `samples: reviews` to the recipe.")
+    labelled = set_of(sentences[0].source).labelled
+    origin = LABELS if labelled else PEOPLE
     with Progress("ratings", 3) as progress, Store(path) as store:
-        ratings = import_ratings(store, sentences, stage.recipe.sft.instructions)
+        ratings = import_ratings(store, sentences, stage.recipe.sft.instructions, origin=origin)
         progress.advance(note="imported")
         rankings = {
             split: derive_rankings(
@@ -41,22 +45,34 @@ def run(stage: Stage) -> dict[str, Any]:
                 tie=settings.tie,
                 seed=stage.seed,
                 split=split,
-                made=PUBLISHED,
+                axis=origin.axis,
+                made=origin.made,
             )
             for split in RANKED
         }
         progress.advance(note="ranked")
-        by_source: dict[str, list[list[float]]] = {}
-        for sentence in sentences:
-            by_source.setdefault(sentence.source, []).append(sentence.ratings)
-        every = krippendorff_alpha([values for units in by_source.values() for values in units], seed=stage.seed)
+        agreed = {} if labelled else agreement(sentences, stage.seed)
         progress.advance(note="agreement")
         store.seal()  # the one file is the whole store: its checksum goes into the manifest
     return {
+        "labelled": labelled,
         "judgements": ratings,
         "sentences": len(sentences),
         "rankings": rankings["train"],
         "rankings_by_share": rankings,
+        **agreed,
+    }
+
+
+def agreement(sentences: Sequence[RatedSentence], seed: int) -> dict[str, Any]:
+    """Krippendorff's α of all ratings, with its interval, and per source. Of labels there is none: nobody else was asked."""
+    from headwater.feedback.agreement import krippendorff_alpha
+
+    by_source: dict[str, list[list[float]]] = {}
+    for sentence in sentences:
+        by_source.setdefault(sentence.source, []).append(sentence.ratings)
+    every = krippendorff_alpha([values for units in by_source.values() for values in units], seed=seed)
+    return {
         "krippendorff_alpha": every.alpha,
         "krippendorff_alpha_ci": [every.low, every.high],
         "krippendorff_alpha_by_source": {

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.baselines import BagOfWords, Length
 from headwater.evaluation.calibration import pair_calibration
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
+from headwater.evaluation.text_metrics import lengths
 from headwater.feedback.agreement import rater_ceiling
 from headwater.feedback.store import Store
 from headwater.models.generate import Answer, Sampling, generate
@@ -30,7 +32,7 @@ from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
 GAP = 1.0
-"""Mean ratings that differ by at least so much are a clear pair."""
+"""Mean ratings that differ by at least so much are a clear pair; so are different labels, 1 and −1."""
 
 MEMBER_SEEDS = 7907
 """Between the seeds of an ensemble's members: heads and orders of the data have nothing in common."""
@@ -122,11 +124,12 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
         "bag_of_words": BagOfWords().fit(texts, means).score([line.text for line in heldout]),
         "length": Length().fit(texts, means).score([line.text for line in heldout]),
     }
-    film = np.array([line.source == "film-reviews" for line in heldout])
-    clear = {name: _accuracy(values, heldout, film, GAP, stage.seed) for name, values in scores.items()}
-    every = _accuracy(scores["reward"], heldout, np.ones_like(film), 0.0, stage.seed)
-    chosen = [line for line, wanted in zip(heldout, film, strict=True) if wanted]
-    ceiling = rater_ceiling([line.ratings for line in chosen], minimum_gap=GAP, seed=stage.seed)
+    rated = set_of(train[0].source)
+    first = np.array([line.source == rated.sources[0] for line in heldout])
+    clear = {name: _accuracy(values, heldout, first, GAP, stage.seed) for name, values in scores.items()}
+    every = _accuracy(scores["reward"], heldout, np.ones_like(first), 0.0, stage.seed)
+    chosen = [line.ratings for line, wanted in zip(heldout, first, strict=True) if wanted]
+    ceiling = None if rated.labelled else rater_ceiling(chosen, minimum_gap=GAP, seed=stage.seed).accuracy
     curve = pair_calibration(
         raw.mean(dim=0).numpy(),
         [line.mean for line in heldout],
@@ -135,8 +138,9 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
         seed=stage.seed,
     )
     write_atomically(stage.folder / "calibration.json", json.dumps(asdict(curve)) + "\n")
-    lengths = [len(line.text.split()) for line in heldout]
+    long = lengths([line.text for line in heldout])
     return {
+        "accuracy_source": rated.sources[0],
         "accuracy": clear["reward"].accuracy,
         "accuracy_ci": [clear["reward"].low, clear["reward"].high],
         "pairs": clear["reward"].pairs,
@@ -145,8 +149,8 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
         "bag_of_words": clear["bag_of_words"].accuracy,
         "bag_of_words_ci": [clear["bag_of_words"].low, clear["bag_of_words"].high],
         "length_baseline": clear["length"].accuracy,
-        "rater_ceiling": ceiling.accuracy,
-        "length_correlation": float(np.corrcoef(scores["reward"], lengths)[0, 1]),
+        "rater_ceiling": ceiling,
+        "length_correlation": float(np.corrcoef(scores["reward"], long)[0, 1]),
         "ece": curve.error,
         **spread,
     }

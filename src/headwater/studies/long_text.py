@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from headwater.corpus.samples import SPEECHES, hash_fraction, read_speeches
+from headwater.corpus.samples import SPEECHES, read_speeches
+from headwater.corpus.shares import hash_fraction
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
 from headwater.objectives.causal import CausalLM

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from headwater.corpus.samples import WIKIPEDIA, hash_fraction, read_wikipedia
+from headwater.corpus.samples import WIKIPEDIA, read_wikipedia
+from headwater.corpus.shares import hash_fraction
 from headwater.packages import fetch
 from headwater.training.batch import Batch, Row, collate
 

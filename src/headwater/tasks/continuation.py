@@ -15,7 +15,9 @@ from typing import TypeVar
 
 import torch
 
+from headwater.corpus.language import is_chinese
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.corpus.words import CHARACTERS_PER_WORD, UNIT
 from headwater.evaluation.perplexity import Text
 from headwater.models.generate import Answer
 from headwater.objectives.supervised import Span, Supervised
@@ -68,11 +70,20 @@ def read_lines(path: Path, share: str) -> list[Line]:
 def split_opening(text: str, words: tuple[int, int]) -> tuple[str, str] | None:
     """(opening, rest) after between words[0] and words[1] words, chosen by the text's hash; None for a short line.
 
-    At least as many words as the opening has are left. The rest keeps its leading space.
+    At least as many words as the opening has are left. Words end at spaces, and the rest keeps its leading one. Chinese
+    has none: n words are 1.5 n characters there, rounded down, where a number or a Latin word counts as one character
+    and stays whole, and a mark of punctuation counts as none and stays with what is before it.
     """
     least, most = words
-    pieces = text.split(" ")
     chosen = least + int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % (most - least + 1)
+    if is_chinese(text):
+        units = list(UNIT.finditer(text))
+        place = int(CHARACTERS_PER_WORD * chosen)
+        if len(units) < 2 * place:
+            return None
+        end = units[place].start()
+        return text[:end], text[end:]
+    pieces = text.split(" ")
     if len(pieces) < 2 * chosen:
         return None
     opening = " ".join(pieces[:chosen])
