@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 import rlhf_seeds
 
+CLAIM = rlhf_seeds.CLAIMS["quickstart"]
 GOOD = {
     "reward_model": 0.9,
     "bag_of_words": 0.85,
@@ -20,6 +23,8 @@ def summary(seconds_of_ppo=100.0, **changes):
         "reward": {"accuracy": 0.81},
         "evaluation": {
             **{name: values[name] for name in values if name not in judges},
+            "perplexity_before": 60.0,
+            "perplexity_after": 75.0,
             "win_rate": {judge: values[judge] for judge in judges},
             "win_rate_ci": {judge: None if values[judge] is None else [0.6, 0.95] for judge in judges},
         },
@@ -39,24 +44,26 @@ def summary(seconds_of_ppo=100.0, **changes):
     ],
 )
 def test_each_target_ends_where_it_says(name, edge, beyond):
-    assert all(rlhf_seeds.check({**GOOD, name: edge}).values())
-    assert [missed for missed, holds in rlhf_seeds.check({**GOOD, name: beyond}).items() if not holds] == [name]
+    assert all(rlhf_seeds.check({**GOOD, name: edge}, CLAIM.bounds).values())
+    assert [
+        missed for missed, holds in rlhf_seeds.check({**GOOD, name: beyond}, CLAIM.bounds).items() if not holds
+    ] == [name]
 
 
 def test_what_was_not_measured_does_not_hold():
-    assert not rlhf_seeds.check({**GOOD, "kl": None})["kl"]
-    assert not any(rlhf_seeds.check({}).values())
+    assert not rlhf_seeds.check({**GOOD, "kl": None}, CLAIM.bounds)["kl"]
+    assert not any(rlhf_seeds.check({}, CLAIM.bounds).values())
 
 
 def test_a_line_counts_only_the_seconds_after_pretraining():
-    line = rlhf_seeds.line_of(summary())
+    line = rlhf_seeds.line_of(summary(), CLAIM)
     assert line["values"]["seconds"] == 111.0
     assert all(line["holds"].values())
 
 
 def test_the_table_shows_every_seed_what_it_missed_and_the_spread():
-    lines = {1: rlhf_seeds.line_of(summary()), 2: rlhf_seeds.line_of(summary(lexicon=0.6, kl=10.0))}
-    rows = rlhf_seeds.table(lines).splitlines()
+    lines = {1: rlhf_seeds.line_of(summary(), CLAIM), 2: rlhf_seeds.line_of(summary(lexicon=0.6, kl=10.0), CLAIM)}
+    rows = rlhf_seeds.table(lines, CLAIM.bounds).splitlines()
     assert len({row.count("|") for row in rows}) == 1
     assert rows[2].startswith("| 1 | 0.900 [0.600, 0.950] |")
     assert "all hold" in rows[2]
@@ -71,4 +78,15 @@ def test_the_table_shows_every_seed_what_it_missed_and_the_spread():
 
 
 def test_a_judge_that_gave_nothing_leaves_a_gap():
-    assert "**–**" in rlhf_seeds.table({1: rlhf_seeds.line_of(summary(lexicon=None))})
+    assert "**–**" in rlhf_seeds.table({1: rlhf_seeds.line_of(summary(lexicon=None), CLAIM)}, CLAIM.bounds)
+
+
+def test_other_recipes_promise_other_things():
+    claim = rlhf_seeds.claim_of(Path("recipes/smollm2-reviews.yaml"))
+    line = rlhf_seeds.line_of(summary(kl=14.0, lexicon=0.79), claim)
+    assert line["values"]["perplexity_ratio"] == 1.25
+    assert [name for name, holds in line["holds"].items() if not holds] == ["lexicon"]
+    assert line["values"]["seconds"] == 101.0
+    assert rlhf_seeds.claim_of(Path("own.yaml")) is CLAIM
+    assert rlhf_seeds.heading("length_ratio", claim.bounds) == "length 0.7–1.3"
+    assert rlhf_seeds.heading("bag_of_words", claim.bounds) == "bag of words"
