@@ -18,7 +18,7 @@ from headwater.models.convolutional import (
     ConvolutionalDecoder,
     TextConvolutionConfig,
 )
-from headwater.models.heads import ClassHead, HiddenHead, LanguageModelHead, MaskedHead, ScalarHead, SpanHead
+from headwater.models.heads import ClassHead, HiddenHead, LanguageModelHead, MaskedHead, ScalarHead, SpanHead, gathered
 from headwater.models.recurrent import RecurrentConfig, RecurrentDecoder
 from headwater.models.recurrent_attention import RecurrentEncoderDecoder
 from headwater.models.rival_config import RivalConfig
@@ -115,9 +115,18 @@ class Model(nn.Module):
         return cast(Tensor, self.head(hidden, inputs[place] if len(inputs) > place else more.get("documents")))
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Reward of each row, [batch], read at its last real token; `lengths` counts them, so padding is no matter."""
-        hidden = self.backbone(ids)
-        return cast(Tensor, self.scalar(hidden[torch.arange(len(ids)), lengths - 1]))
+        """Reward of each row, [batch], read from its summary; ids and lengths as in `summaries`."""
+        return cast(Tensor, self.scalar(self.summaries(ids, lengths)))
+
+    def summaries(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """The state that stands for each row, [batch, d_model], as `heads.gathered` says: a decoder's at the last real token.
+
+        ids: [batch, time], padded on the right; lengths: [batch], real tokens, so padding is no matter.
+        """
+        documents = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        # A decoder needs no mask for padding on the right, and is faster without.
+        hidden = self.backbone(ids, documents=None if self.config.form == "decoder" else documents)
+        return gathered(self.config, hidden, documents)
 
     def initialise(self, seed: int, scheme: str = "scaled") -> Model:
         """Fresh weights that depend on the seed alone. scheme: a name of `initialisation.SCHEMES`."""
