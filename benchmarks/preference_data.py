@@ -55,6 +55,8 @@ from measuring import show, write_json
 SETS = ("hh-rlhf", "oasst", "alpaca-eval")
 LEARNT = ("train", "select")
 """Shares of prompts that are learnt from; the others are held out."""
+VOCABULARY = 2048
+"""Tokens of the reward model from scratch."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,8 @@ def dialogues_of(pairs: Sequence[DialoguePair], tokenizer: Tokenizer, tokens: in
 def fresh(pairs: Sequence[DialoguePair]) -> tuple[Model, Tokenizer]:
     """A decoder that has read nothing, with a tokenizer trained on the pairs."""
     texts = [text for pair in pairs for text in (*(turn.content for turn in pair.turns), pair.first, pair.second)]
-    tokenizer = train_tokenizer(texts, min(4096, 300 + len(pairs)))
-    sizes = ModelSettings(layers=4, d_model=192, heads=4, context=512)
+    tokenizer = train_tokenizer(texts, VOCABULARY)
+    sizes = ModelSettings(layers=2, d_model=128, heads=4, context=512)
     return Model(config_of(sizes, tokenizer.vocabulary)).initialise(1), tokenizer
 
 
@@ -277,7 +279,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--heldout", type=int, help="held-out pairs at most")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=(), help="reward models, too")
-    parser.add_argument("--tokens", type=int, default=256, help="tokens of a dialogue that a reward model reads")
+    parser.add_argument("--tokens", type=int, default=192, help="tokens of a dialogue that a reward model reads")
     parser.add_argument("--policies", action="store_true", help="strengths of the models in alpaca-eval, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here, too")
     return parser.parse_args()
