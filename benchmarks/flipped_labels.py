@@ -30,6 +30,7 @@ from headwater.runs import Run
 from headwater.stages.feedback import STORE
 from headwater.stages.reward import GAP
 from headwater.tasks.continuation import read_lines, whole
+from headwater.training.precision import choose_precision
 from measuring import show, write_json
 
 
@@ -55,6 +56,7 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
             seed=seed,
             folder=Path(folder),
             label=f"reward, {share:.0%} turned round",
+            precision=choose_precision(settings.precision),
             make=FlippedPairs,
             share=share,
             flips=seed,

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from headwater.errors import UserError
 from headwater.feedback.judgements import Judgement
 from headwater.feedback.ratings import ANONYMOUS
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
+from headwater.models.layout import load_model, save_model
+from headwater.models.settings import LoraSettings
 from headwater.objectives.preference import Preference
 from headwater.recipe import RewardSettings
 from headwater.rlhf.reward_training import RATERS, grades, ranking_rows, rankings_by_rater, train_reward_model
+from headwater.rlhf.scoring import raw_scores
 from headwater.training.settings import OptimiserSettings
 from tiny import same_weights, tiny_model, weights_of
 from words import small_tokenizer
@@ -62,6 +66,12 @@ def test_no_order_at_all_is_one_sentence(useless):
         rows(*useless)
 
 
+def test_a_long_dialogue_loses_its_beginning_and_is_learnt():
+    (whole,) = rows(ranking([[1], [2]]))
+    (cut,) = ranking_rows([ranking([[1], [2]])], Preference(), small_tokenizer(), 5)
+    assert [row.ids.tolist() for row in cut] == [row.ids[-5:].tolist() for row in whole]
+
+
 def test_grades_are_mean_ratings_or_the_strength_of_a_pair():
     assert grades(ranking([[1], [2]], means={1: 2.5, 2: 1.0})) == {1: 2.5, 2: 1.0}
     assert grades(ranking([[2], [1]], "Ada", strength=2.0)) == {2: 2.0, 1: 0.0}
@@ -99,10 +109,11 @@ def test_the_store_tells_the_strength_of_a_pair_and_who_said_it(tmp_path):
 QUICK = {"epochs": 4, "batch_rankings": 2, "optimiser": OptimiserSettings(learning_rate=3e-3)}
 
 
-def trained(folder, rankings, **changes):
+def trained(folder, rankings, backbone=None, **changes):
     settings = RewardSettings(**(QUICK | changes))
+    backbone = backbone or tiny_model(vocabulary=394)
     return train_reward_model(
-        tiny_model(vocabulary=394), rankings, small_tokenizer(), settings, seed=1, folder=folder, label="reward"
+        backbone, rankings, small_tokenizer(), settings, seed=1, folder=folder, label="reward", longest=60
     )
 
 
@@ -130,3 +141,35 @@ def test_other_losses_teach_something_else(tmp_path, changes):
     graded = [ranking([[1], [4], [2]], means={1: 3.0, 4: 1.0, 2: -2.0})] * 3
     plain, other = trained(tmp_path / "plain", graded), trained(tmp_path / "other", graded, **changes)
     assert not same_weights(weights_of(plain), weights_of(other))
+
+
+ENCODERS = [{"form": "encoder"}, {"form": "encoder", "pooler": True, "positions": "learned"}]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=["mean", "first token"])
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4)], ids=["all weights", "lora"])
+def test_an_encoder_becomes_a_reward_model(tmp_path, encoder, lora):
+    said = [ranking([[1], [4], [2]])] * 3
+    model = trained(tmp_path / "training", said, tiny_model("hidden", vocabulary=394, **encoder), epochs=20, lora=lora)
+    save_model(model, tmp_path / "model", pad=0, eos=4)
+    loaded, _ = load_model(tmp_path / "model")
+    dialogues = [row.ids.tolist() for row in rows(said[0])[0]]
+    best, second, worst = raw_scores(loaded, dialogues).tolist()
+    assert best > second > worst
+    assert raw_scores(model.eval(), dialogues).tolist() == [best, second, worst]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=["mean", "first token"])
+def test_padding_is_no_part_of_what_an_encoder_reads(encoder):
+    model = tiny_model("reward", **encoder).eval()
+    with torch.no_grad():
+        model.backbone.embedding.weight.mul_(20)
+    dialogues = [[5, 6, 7], list(range(5, 40)), [8]]
+    alone = torch.cat([raw_scores(model, [one]) for one in dialogues])
+    torch.testing.assert_close(raw_scores(model, dialogues), alone)
+
+
+def test_an_encoder_decoder_is_no_reward_model(tmp_path):
+    pair = tiny_model(vocabulary=394, form="encoder-decoder", decoder_layers=1)
+    with pytest.raises(UserError, match="a decoder or an encoder"):
+        trained(tmp_path, [ranking([[1], [2]])], pair)

@@ -165,38 +165,40 @@ class ScalarHead(nn.Module):
 
 
 class ClassHead(nn.Module):
-    """One of `classes` for a whole row, read where the row's meaning is gathered.
-
-    An encoder with a pooler (BERT) or of images (ViT) reads its first real token, any other encoder the mean over its real
-    tokens (a convolutional classifier: the maximum; Kim, 2014), a decoder its last real token.
-    """
+    """One of `classes` for a whole row, read where the row's meaning is gathered (`gathered`)."""
 
     def __init__(self, config: TransformerConfig, classes: int) -> None:
         super().__init__()
-        self.first, self.last = config.pooler or config.patches is not None, config.form == "decoder"
-        self.largest = isinstance(config, TextConvolutionConfig)
+        self.config = config
         self.pooler = nn.Linear(config.d_model, config.d_model) if config.pooler else None
         self.dropout = nn.Dropout(config.dropout)
         self.classes = nn.Linear(config.d_model, classes, bias=config.form == "encoder")
 
     def forward(self, hidden: Tensor, documents: Tensor | None = None) -> Tensor:
         """hidden [batch, time, d_model], documents [batch, time] (0 is padding) → logits [batch, classes]."""
-        pooled = self._gathered(hidden, documents)
+        pooled = gathered(self.config, hidden, documents)
         if self.pooler is not None:
             pooled = self.pooler(pooled).tanh()
         return self.classes(self.dropout(pooled))  # type: ignore[no-any-return]
 
-    def _gathered(self, hidden: Tensor, documents: Tensor | None) -> Tensor:
-        if self.first:
-            return first_of(hidden, documents)
-        real = torch.ones(hidden.shape[:2], dtype=torch.bool) if documents is None else documents > 0
-        if self.last:
-            places = torch.where(real, torch.arange(hidden.shape[1]), 0).amax(dim=1)
-            return hidden[torch.arange(len(hidden)), places]
-        if self.largest:
-            return hidden.masked_fill(~real[..., None], torch.finfo(hidden.dtype).min).amax(dim=1)
-        weights = real.to(hidden.dtype)[..., None]
-        return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+def gathered(config: TransformerConfig, hidden: Tensor, documents: Tensor | None = None) -> Tensor:
+    """The state that stands for a whole row: hidden [batch, time, d_model], documents [batch, time] (0 is padding) →
+    [batch, d_model].
+
+    An encoder with a pooler (BERT) or of images (ViT) is read at its first real token, any other encoder is the mean over
+    its real tokens (a convolutional classifier: the maximum; Kim, 2014), a decoder is read at its last real token.
+    """
+    if config.pooler or config.patches is not None:
+        return first_of(hidden, documents)
+    real = torch.ones(hidden.shape[:2], dtype=torch.bool) if documents is None else documents > 0
+    if config.form == "decoder":
+        places = torch.where(real, torch.arange(hidden.shape[1]), 0).amax(dim=1)
+        return hidden[torch.arange(len(hidden)), places]
+    if isinstance(config, TextConvolutionConfig):
+        return hidden.masked_fill(~real[..., None], torch.finfo(hidden.dtype).min).amax(dim=1)
+    weights = real.to(hidden.dtype)[..., None]
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def first_of(hidden: Tensor, documents: Tensor | None) -> Tensor:

@@ -19,7 +19,7 @@ from headwater.models.convolutional import (
     ConvolutionalDecoder,
     TextConvolutionConfig,
 )
-from headwater.models.heads import ClassHead, HiddenHead, LanguageModelHead, MaskedHead, ScalarHead, SpanHead
+from headwater.models.heads import ClassHead, HiddenHead, LanguageModelHead, MaskedHead, ScalarHead, SpanHead, gathered
 from headwater.models.recurrent import RecurrentConfig, RecurrentDecoder
 from headwater.models.recurrent_attention import RecurrentEncoderDecoder
 from headwater.models.rival_config import RivalConfig
@@ -128,19 +128,24 @@ class Model(nn.Module):
         return cast(Tensor, self.head(hidden, inputs[place] if len(inputs) > place else more.get("documents")))
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Reward of each row, [batch], read at its last real token; `lengths` counts them, so padding is no matter.
+        """Reward of each row, [batch], read from its summary; ids and lengths as in `summaries`."""
+        return cast(Tensor, self.scalar(self.summaries(ids, lengths)))
 
-        An encoder-decoder reads the whole row twice, in its encoder and, one place on, in its decoder, where the reward is
-        read (as BART's and T5's classifiers do; Lewis et al., 2020): a row need not say where its answer begins.
+    def summaries(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """The state that stands for each row, [batch, d_model], as `heads.gathered` says: a decoder's at the last real token.
+
+        ids: [batch, time], padded on the right; lengths: [batch], real tokens, so padding is no matter. An encoder-decoder
+        reads the whole row twice, in its encoder and, one place on, in its decoder, whose last state it is (as in BART's
+        and T5's classifiers; Lewis et al., 2020): a row need not say where its answer begins.
         """
-        hidden = self.backbone(ids) if self.answer_start is None else self._read_twice(ids, lengths, self.answer_start)
-        return cast(Tensor, self.scalar(hidden[torch.arange(len(ids)), lengths - 1]))
-
-    def _read_twice(self, ids: Tensor, lengths: Tensor, start: int) -> Tensor:
-        """An encoder-decoder's states of rows that are source and answer in one, [batch, time, d_model]."""
-        begun = torch.full_like(ids[:, :1], start)
-        real = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-        return cast(Tensor, self.backbone(ids, torch.cat((begun, ids[:, :-1]), dim=1), real))
+        documents = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        if self.answer_start is not None:
+            begun = torch.full_like(ids[:, :1], self.answer_start)
+            states = self.backbone(ids, torch.cat((begun, ids[:, :-1]), dim=1), documents)
+            return cast(Tensor, states[torch.arange(len(ids)), lengths - 1])
+        # A decoder needs no mask for padding on the right, and is faster without.
+        hidden = self.backbone(ids, documents=None if self.config.form == "decoder" else documents)
+        return gathered(self.config, hidden, documents)
 
     def initialise(self, seed: int, scheme: str = "scaled") -> Model:
         """Fresh weights that depend on the seed alone. scheme: a name of `initialisation.SCHEMES`."""

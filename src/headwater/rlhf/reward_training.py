@@ -18,6 +18,7 @@ from headwater.models.model import Model
 from headwater.objectives.preference import UNKNOWN, Preference, Rankings, Reliability
 from headwater.progress import say
 from headwater.recipe import RewardSettings
+from headwater.rlhf.dialogues import dialogue_ids
 from headwater.storage import write_atomically
 from headwater.training.batch import Row
 from headwater.training.engine import Engine
@@ -41,21 +42,25 @@ def train_reward_model(
     label: str,
     precision: str = "fp32",
     tensorboard: bool = False,
+    longest: int | None = None,
     make: type[Preference] = Preference,
     **more: Any,
 ) -> Model:
     """A scalar head on a copy of `backbone`, trained on whole rankings; checkpoints and metrics go to `folder`.
 
+    longest: tokens of a dialogue, whose beginning is cut off where it has more; absent: the context of the backbone.
     make: the objective, which gets `more` beside what the settings say. With `reward.raters`, raters.json in `folder` says
-    what was learnt of the raters.
+    what was learnt of the raters. Raises UserError where there is nothing to rank by, or the backbone cannot be read.
     """
+    if backbone.config.form == "encoder-decoder" or backbone.config.patches is not None:
+        raise UserError("A reward model reads one text with a decoder or an encoder: choose another architecture.")
     folder.mkdir(parents=True, exist_ok=True)
     every = list(rankings)
     said = rankings_by_rater(every) if settings.raters else {}
     objective = make(
         settings.ties, settings.margin, settings.centring, settings.loss, raters=len(every) if said else 0, **more
     )
-    groups = ranking_rows(every, objective, tokenizer, backbone.config.context, list(said))
+    groups = ranking_rows(every, objective, tokenizer, longest or backbone.config.context, list(said))
     model = backbone.with_head("reward", seed, layers=settings.layers)
     if settings.lora:
         adapt(model, settings.lora, seed)
@@ -104,7 +109,8 @@ def ranking_rows(
     context: int,
     raters: Sequence[str] = (),
 ) -> list[Sequence[Row]]:
-    """One group of rows per ranking; answers longer than the context are left out, and rankings without any order.
+    """One group of rows per ranking; rankings without any order are left out, and dialogues longer than the context lose
+    their beginning (`dialogue_ids`).
 
     An empty answer is an answer like any other: a policy may end at once, and must learn what that is worth. Rankings that
     contradict each other are all learnt: so the reward comes to say how often each answer was preferred.
@@ -116,11 +122,9 @@ def ranking_rows(
         for place, group in enumerate(ranking.groups):
             for response in group:
                 answer = {"role": "assistant", "content": ranking.responses[response]}
-                ids = tokenizer.chat([*ranking.conversation, answer])
-                if len(ids) <= context:
-                    answers.append(ids)
-                    places.append(place)
-                    points.append(known.get(response, UNKNOWN))
+                answers.append(dialogue_ids([*ranking.conversation, answer], tokenizer, context))
+                places.append(place)
+                points.append(known.get(response, UNKNOWN))
         if len(set(places)) > 1:
             rater = raters.index(ranking.annotator) if ranking.annotator in raters else -1
             groups.append(objective.prepare(answers, places, index, points, rater))
