@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ROUND = rounds.OWN
 """Stages that a round makes itself."""
 
+BASED = ("tokenizer", "pretrain")
+"""Stages that take something from the recipe's base."""
+
 PUBLISHED = ("report.html", "summary.json")
 """Files of the report stage that also stand in the run's folder, where people look for them."""
 
@@ -164,7 +167,7 @@ def _identity(recipe: Recipe, run: Run, step: Step) -> Identity:
         parents |= folders_of_texts(recipe)
     # What is not a stage of this run may be moved away: a finished stage that was made from it stays good.
     found: dict[str, str | None] = {}
-    if "base" in step.reads and recipe.base:
+    if step.name in BASED and recipe.base:
         found[f"base {recipe.base}"] = folder_of_base(recipe)
     if step.name == "samples":
         found |= files_of_dialogues(recipe)
@@ -237,7 +240,7 @@ def _refuse_what_is_not_there(recipe: Recipe, run: Run, stages: Sequence[str]) -
     from headwater.recipe import REWARD
 
     base, reward = recipe.base, REWARD.fullmatch(recipe.ppo.reward)
-    if base and {"tokenizer", "pretrain"} & {*stages} and published(base) is None and not Path(base).exists():
+    if base and {*BASED} & {*stages} and published(base) is None and not Path(base).exists():
         raise UserError(
             f"`base` is {base}, which is neither a folder, a .gguf file nor a name of `headwater models`: check it."
         )

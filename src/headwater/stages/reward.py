@@ -79,7 +79,7 @@ def run(stage: Stage) -> dict[str, Any]:
         models[name] = model
     with Progress("measure the reward model"):
         members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
-        if stage.recipe.dialogues is None:
+        if task_of(stage.recipe, stage.parent("samples"), tokenizer).kind == "continuation":
             metrics = gate(stage, members, tokenizer)
         else:
             metrics = pair_gate(members, rankings["train"], rankings["prompt"], tokenizer, stage.folder, stage.seed)
