@@ -126,7 +126,6 @@ STEPS = (
             "pretrain.model.context",
             "sft.instructions",
             "sft.opening_words",
-            "feedback.annotator",
             "reward",
             "ppo.max_new_tokens",
             "ppo.temperature",

@@ -130,7 +130,7 @@ def judge_all(
         for each in task_of(stage.recipe, stage.parent("samples"), tokenizer).judges(
             lambda: judges_rankings(stage), half_of_judges(stage)
         )
-        if f"simulated:{each.name}" != stage.recipe.feedback.annotator
+        if f"simulated:{each.name}" not in annotators_of(stage)
     ]
     return {
         "reward_model": {
@@ -145,7 +145,12 @@ def judge_all(
 
 def half_of_judges(stage: Stage) -> Half | None:
     """What of the judges' share is left where a simulated annotator learnt from the other half."""
-    return "judge" if stage.recipe.feedback.annotator == "simulated:judge" else None
+    return "judge" if "simulated:judge" in annotators_of(stage) else None
+
+
+def annotators_of(stage: Stage) -> dict[str, int]:
+    """{name: rankings} of whoever judged answers of policies, in this round or an earlier one."""
+    return stage.metrics_of("feedback").get("annotators", {})  # type: ignore[no-any-return]
 
 
 def judges_rankings(stage: Stage) -> list[Ranking]:
