@@ -43,7 +43,8 @@ def recipe(folder: Path, **sections: Any) -> dict[str, Any]:
     said = [text.format(thing) for thing in THINGS for text in (*GOOD, *BAD)]
     for number in range(12):
         (texts / f"{number}.txt").write_text(
-            f"Part {number}. " + " ".join(said[(number * 7 + place) % len(said)] for place in range(30)), encoding="utf-8"
+            f"Part {number}. " + " ".join(said[(number * 7 + place) % len(said)] for place in range(30)),
+            encoding="utf-8",
         )
     lines(folder / "hh.jsonl", comparisons())
     rules = {

@@ -45,7 +45,9 @@ def test_what_begins_alike_is_in_one_share_and_all_comes_back(tmp_path: Path) ->
     assert [each.share for each in plain.comparisons] == [each.share for each in own.comparisons]
     kept = set(heldout_texts(tmp_path, ("prompt",)))
     assert kept
-    assert not kept & {turn.content for dealt in read_dealt(tmp_path, DEMONSTRATIONS, "train") for turn in dealt.turns[:1]}
+    assert not kept & {
+        turn.content for dealt in read_dealt(tmp_path, DEMONSTRATIONS, "train") for turn in dealt.turns[:1]
+    }
 
 
 def test_a_system_message_stands_first_or_in_the_user_s_words() -> None:
@@ -72,9 +74,7 @@ def test_demonstrations_of_their_own_take_the_place_of_the_chosen_answers(tmp_pa
     shown = lines(tmp_path / "own.jsonl", [answered, {"messages": messages[:1]}])
     (tmp_path / "prompts.txt").write_text("One?\nTwo?\nOne?\n")
     own = read_own(
-        DialogueSettings(
-            comparisons=[str(file)], demonstrations=[str(shown)], prompts=str(tmp_path / "prompts.txt")
-        ),
+        DialogueSettings(comparisons=[str(file)], demonstrations=[str(shown)], prompts=str(tmp_path / "prompts.txt")),
         system_turns=True,
     )
     assert [each.turns[-1].content for each in own.demonstrations] == ["Good day."]

@@ -48,7 +48,11 @@ def test_a_conversation_that_waits_for_an_answer(tmp_path: Path) -> None:
         ("a.pdf", "x", "ends in .txt, .jsonl or .csv"),
         ("a.csv", "request\nHi\n", "no column `prompt`"),
         ("a.jsonl", '{"prompt": " "}\n', "line 1 has no text as `prompt`"),
-        ("a.jsonl", '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n', "do not end"),
+        (
+            "a.jsonl",
+            '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n',
+            "do not end",
+        ),
         ("a.jsonl", '{"messages": [{"role": "assistant", "content": "b"}]}\n', "has the role 'assistant'"),
         ("a.jsonl", '{"messages": []}\n', "no list of messages"),
     ],

@@ -74,7 +74,7 @@ def test_prompts_that_leave_no_room_are_left_out_and_counted(samples: Path) -> N
     between = recipe(sizes[len(sizes) // 2] + 8)
     assert len(fitting(task, between, "train")) + left_out(task, between, ["train"]) == len(found)
     assert left_out(task, between, ["train"]) > 0
-    with pytest.raises(UserError, match="No prompt for `train` leaves room for ppo.max_new_tokens = 8"):
+    with pytest.raises(UserError, match=r"No prompt for `train` leaves room for ppo\.max_new_tokens = 8"):
         fitting(task, recipe(12), "train")
     (samples / "prompts.jsonl").write_text("")
     with pytest.raises(UserError, match="No prompt falls to the share `select`"):

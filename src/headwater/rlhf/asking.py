@@ -62,7 +62,8 @@ def _chosen(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) -> list[t
     total = sum(SHARES[share] for share in shares)
     chosen = []
     for share in shares:
-        count = math.ceil(stage.recipe.feedback.prompts * SHARES[share] / total)
+        part = stage.recipe.feedback.prompts * SHARES[share] / total
+        count = math.ceil(round(part, 6))  # at least one of each share
         # Another round asks others, as far as there are any.
         found = some(fitting(task, stage.recipe, share), count, stage.seed + stage.recipe.round.number)
         chosen += [(share, prompt) for prompt in found]
