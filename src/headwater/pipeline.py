@@ -8,12 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater import rounds, storage
-from headwater.catalogue import find_run
+from headwater import outside, rounds, storage
 from headwater.errors import UserError
-from headwater.manifest import Identity, read_manifest
+from headwater.manifest import Identity
 from headwater.progress import duration, say
-from headwater.rounds import folder_of, outside, refuse_unfinished
 from headwater.runs import EXPECTED_CURVE, Run, StageFunction
 from headwater.steps import STAGES, STEPS, Step, ancestors, step_of
 
@@ -169,13 +167,7 @@ def _identity(recipe: Recipe, run: Run, step: Step) -> Identity:
     found: dict[str, str | None] = {}
     if step.name in BASED and recipe.base:
         found[f"base {recipe.base}"] = folder_of_base(recipe)
-    if step.name == "samples":
-        found |= files_of_dialogues(recipe)
-    if step.name == "feedback" and recipe.feedback.store is not None:
-        found |= last_words(recipe.feedback.store)
-    for name in outside(recipe, step.name):
-        manifest = read_manifest(folder_of(name, run.folder.parent))
-        found[name] = None if manifest is None else manifest["content_hash"]
+    found |= outside.parents(recipe, step.name, run.folder.parent)
     parents |= {name: value for name in found if (value := found[name] or stored.get(name)) is not None}
     return Identity.of(recipe, step.name, parents, step.reads)
 
@@ -200,29 +192,6 @@ def folder_of_base(recipe: Recipe) -> str | None:
     return fingerprint(path) if path.is_dir() else storage.sha256_of(path)
 
 
-def files_of_dialogues(recipe: Recipe) -> dict[str, str | None]:
-    """{"file PATH": hash of its content} of the user's own dialogues, None where it is missing."""
-    files = recipe.dialogues.files() if recipe.dialogues is not None else {}
-    return {
-        f"file {path}": storage.sha256_of(Path(path)) if Path(path).is_file() else None
-        for paths in files.values()
-        for path in paths
-    }
-
-
-def last_words(store: str) -> dict[str, str | None]:
-    """{"judgements of STORE": hash of them}, None where there is no such store yet: new judgements make new rewards."""
-    from headwater.feedback import database
-    from headwater.feedback.copying import last_word
-    from headwater.feedback.store import Store
-
-    name = f"judgements of {database.shown(store)}"
-    if "://" not in store and not Path(store).is_file():
-        return {name: None}
-    with Store(store, read_only="://" not in store) as opened:
-        return {name: last_word(opened)}
-
-
 def _refuse_what_cannot_answer(recipe: Recipe, stages: Sequence[str]) -> None:
     """Raises UserError where a stage after pretraining is asked for and the model does not learn to write."""
     later = [stage for stage in stages if stage in STAGES[STAGES.index("pretrain") + 1 :]]
@@ -244,38 +213,14 @@ def _refuse_what_is_not_there(recipe: Recipe, run: Run, stages: Sequence[str]) -
         raise UserError(
             f"`base` is {base}, which is neither a folder, a .gguf file nor a name of `headwater models`: check it."
         )
-    if "samples" in stages and recipe.dialogues is not None:
-        for key, paths in recipe.dialogues.files().items():
-            for path in paths:
-                if not Path(path).is_file():
-                    raise UserError(
-                        f"dialogues.{key}: there is no file {path}; give its path as seen from where the command runs."
-                    )
+    if "samples" in stages:
+        outside.refuse_missing_files(recipe)
     if "feedback" in stages:
-        _refuse_unjudged(recipe, run)
+        outside.refuse_unjudged(recipe, run.folder.parent)
     if "ppo" in stages and reward and reward["path"] and not Path(reward["path"]).is_file():
         raise UserError(
             f"ppo.reward: there is no file {reward['path']}; give its path as seen from where the command runs."
         )
-
-
-def _refuse_unjudged(recipe: Recipe, run: Run) -> None:
-    """Raises UserError where it is plain from the recipe that nobody will judge."""
-    own, of = recipe.feedback, recipe.round.of
-    if of is not None:
-        refuse_unfinished(find_run(of, run.folder.parent))
-        if own.annotator == "people" and own.store is None:
-            raise UserError(
-                f"Nobody judges what the policy of {of} answers: name a store in which people do, feedback.store=PATH, or, for "
-                "a demonstration, feedback.annotator=simulated:lexicon or simulated:judge."
-            )
-    if recipe.dialogues is not None and not recipe.dialogues.comparisons and not recipe.asks:
-        raise UserError(
-            "Nobody has compared answers: give dialogues.comparisons, or name a store in which people judge (feedback.store)."
-        )
-    store = own.store
-    if store is not None and "://" not in store and not Path(store).parent.is_dir():
-        raise UserError(f"feedback.store: there is no folder {Path(store).parent} to make the store in; make it first.")
 
 
 def _refuse_other_recipe(recipe: Recipe, run: Run, steps: Sequence[Step]) -> None:
