@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+import dialogues
 from dialogues import lines, recipe, requests
 from headwater import pipeline, rounds
 from headwater.errors import UserError
@@ -143,3 +144,42 @@ def test_people_judge_in_a_store_and_the_run_goes_on(tmp_path: Path) -> None:
         import_rankings(str(store), lines(tmp_path / "ranked.jsonl", ranked[:1]))
         pipeline.run_all(own, run, "feedback")
         assert (run.folder / "feedback.outdated-1").is_dir()
+
+
+@pytest.mark.slow
+def test_the_second_round_beats_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SFT learns good and bad answers alike. People's comparisons make the first round's answers better than SFT's, and a
+    simulated annotator the second's better than the first's, for judges that are not that annotator.
+    """
+    monkeypatch.setattr(
+        dialogues,
+        "MANNERS",
+        tuple(f"{a} {b}" for a in dialogues.MANNERS for b in ("now", "then", "here", "there", "please")),
+    )
+    given = recipe(tmp_path)
+    both = [
+        {"messages": [{"role": "user", "content": request}, {"role": "assistant", "content": said.format(thing)}]}
+        for place, request in enumerate(requests())
+        for thing in [dialogues.THINGS[place // len(dialogues.MANNERS)]]
+        for said in (dialogues.GOOD[place % 3], dialogues.BAD[place % 3])
+    ]
+    given["dialogues"]["demonstrations"] = [str(lines(tmp_path / "both.jsonl", both))]
+    given["pretrain"] |= {"tokens": 60_000, "optimiser": {"learning_rate": 2e-2}}
+    given["sft"]["epochs"] = 8
+    given["reward"]["epochs"] = 6
+    given["ppo"] |= {
+        "steps": 5, "episodes": 32, "epochs": 3, "max_new_tokens": 24, "evaluate_prompts": 24, "target_kl": 1.0,
+        "kl_limit": 3.0, "beta": 0.03, "critic_warmup": 1, "policy_optimiser": {"learning_rate": 1.5e-3, "epsilon": 1e-5},
+        "critic_optimiser": {"learning_rate": 2e-3, "epsilon": 1e-5},
+    }  # fmt: skip
+    given["evaluate"] = {"prompts": 60, "bootstrap": 300}
+    with Run(tmp_path / "runs", "tiny") as first:
+        pipeline.run_all(validate(given, "test"), first, "evaluate")
+    second = round_after(
+        first, "feedback.annotator=simulated:lexicon", "feedback.prompts=120", "feedback.responses=4", "ppo.steps=10"
+    )
+    for run in (first, second):
+        found = metrics(run, "evaluate")["win_rate_ci"]
+        assert found.keys() == {"reward_model", "bag_of_words"}
+        assert found["bag_of_words"][0] > 0.5, run.name
+        assert metrics(run, "evaluate")["win_rate"]["reward_model"] > 0.5, run.name

@@ -121,8 +121,9 @@ def _command_of(stage: str) -> Callable[..., None]:
 
 
 def round_(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="The finished run whose policy answers.")],
+    before: Annotated[str, typer.Argument(metavar="RUN", help="The finished run whose policy answers.")],
     overrides: Overrides = None,
+    name: RunName = None,
     root: Root = None,
 ) -> None:
     """Let a run's policy answer, have its answers judged, and go on with PPO: a run of its own, NAME-round-N."""
@@ -131,13 +132,13 @@ def round_(
     from headwater.runs import Run
     from headwater.settings import apply_override
 
-    before = catalogue.find_run(name, catalogue.runs_root(root))
-    data = rounds.next_round(before)
-    for override in overrides or []:
+    last = catalogue.find_run(before, catalogue.runs_root(root))
+    data, overrides = rounds.next_round(last), _with_run(overrides, name)
+    for override in overrides:
         apply_override(data, override)
-    recipe = validate(data, f"the recipe of {before.name}", overrides or [])
-    with stoppable(), Run(before.folder.parent, recipe.run) as place:
-        pipeline.run_all(recipe, place, step_of(recipe.until).name, before)
+    recipe = validate(data, f"the recipe of {last.name}", overrides)
+    with stoppable(), Run(last.folder.parent, recipe.run) as place:
+        pipeline.run_all(recipe, place, step_of(recipe.until).name, last)
     print(pipeline.closing(place, catalogue.command_to("chat", place, root)))
 
 

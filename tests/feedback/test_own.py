@@ -29,7 +29,7 @@ def test_what_begins_alike_is_in_one_share_and_all_comes_back(tmp_path: Path) ->
     own = read_own(DialogueSettings(comparisons=[str(file)], system="Be kind."), system_turns=False)
     write_own(own, tmp_path)
     assert len(own.demonstrations) == len(own.prompts) == len(own.comparisons) == len(requests())
-    assert own.left_out["prompts that stand twice"] == len(requests())
+    assert not own.left_out
     assert list(read_comparisons(tmp_path)) == own.comparisons
     share_of = {}
     for share in SHARES:

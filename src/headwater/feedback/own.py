@@ -85,7 +85,7 @@ def read_own(settings: DialogueSettings, system_turns: bool) -> Own:
     asked = _asked(settings, conversations, comparisons)
     distinct = {turns: Dealt(told(turns), source, share_of(first_request(turns))) for turns, source in asked}
     own.prompts = list(distinct.values())[: settings.limit]
-    if len(asked) > len(distinct):
+    if settings.prompts is not None and len(asked) > len(distinct):
         own.left_out["prompts that stand twice"] += len(asked) - len(distinct)
     if not own.prompts:
         named = ", ".join(path for paths in settings.files().values() for path in paths)
