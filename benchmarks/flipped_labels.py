@@ -62,7 +62,9 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
         )
     lines = read_lines(run.stage("samples") / "reviews.jsonl", "prompt")
     instructions = sft["settings"]["instructions"]
-    scores = raw_scores(model, [whole(asked(instructions[line.source]), line.text, tokenizer) for line in lines]).numpy()
+    scores = raw_scores(
+        model, [whole(asked(instructions[line.source]), line.text, tokenizer) for line in lines]
+    ).numpy()
     return pair_accuracy(scores, [line.mean for line in lines], GAP, [line.source for line in lines], seed=seed)
 
 
