@@ -29,7 +29,8 @@ from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Run
 from headwater.stages.feedback import STORE
 from headwater.stages.reward import GAP
-from headwater.tasks.continuation import read_lines, whole
+from headwater.tasks.continuation import read_lines
+from headwater.tasks.task import asked, whole
 from headwater.training.precision import choose_precision
 from measuring import show, write_json
 
@@ -63,7 +64,9 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
         )
     lines = read_lines(run.stage("samples") / "reviews.jsonl", "prompt")
     instructions = sft["settings"]["instructions"]
-    scores = raw_scores(model, [whole(instructions[line.source], line.text, tokenizer) for line in lines]).numpy()
+    scores = raw_scores(
+        model, [whole(asked(instructions[line.source]), line.text, tokenizer) for line in lines]
+    ).numpy()
     return pair_accuracy(scores, [line.mean for line in lines], GAP, [line.source for line in lines], seed=seed)
 
 

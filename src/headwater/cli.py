@@ -54,6 +54,8 @@ def build() -> typer.Typer:
         app.command(step.name, help=f"{step.summary} One stage of a run; those before it must be finished.")(
             _command_of(step.name)
         )
+    app.command("round")(round_)
+    app.command("import-rankings")(import_rankings)
     app.command("study")(study)
     app.command("chat")(chat)
     app.command("models")(models)
@@ -116,6 +118,39 @@ def _command_of(stage: str) -> Callable[..., None]:
             pipeline.run_one(resolved, place, stage)
 
     return command
+
+
+def round_(
+    before: Annotated[str, typer.Argument(metavar="RUN", help="The finished run whose policy answers.")],
+    overrides: Overrides = None,
+    name: RunName = None,
+    root: Root = None,
+) -> None:
+    """Let a run's policy answer, have its answers judged, and go on with PPO: a run of its own, NAME-round-N."""
+    from headwater import catalogue, pipeline, rounds
+    from headwater.recipe import validate
+    from headwater.runs import Run
+    from headwater.settings import apply_override
+
+    last = catalogue.find_run(before, catalogue.runs_root(root))
+    data, overrides = rounds.next_round(last), _with_run(overrides, name)
+    for override in overrides:
+        apply_override(data, override)
+    recipe = validate(data, f"the recipe of {last.name}", overrides)
+    with stoppable(), Run(last.folder.parent, recipe.run) as place:
+        pipeline.run_all(recipe, place, step_of(recipe.until).name, last)
+    print(pipeline.closing(place, catalogue.command_to("chat", place, root)))
+
+
+def import_rankings(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A feedback store: an SQLite file or postgresql://….")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help='JSON lines: {"annotator", "task", "ranking"}.')],
+) -> None:
+    """Bring rankings of a policy's answers, made elsewhere, into a feedback store."""
+    from headwater.feedback.rankings import import_rankings as bring
+
+    with stoppable():
+        print(bring(store, file))
 
 
 def study(

@@ -21,7 +21,8 @@ from headwater.objectives.supervised import Span, Supervised
 from headwater.recipe import load_recipe
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Run
-from headwater.tasks.continuation import read_lines, whole
+from headwater.tasks.continuation import read_lines
+from headwater.tasks.task import asked, whole
 
 Array = NDArray[np.float64]
 
@@ -58,7 +59,7 @@ class RewardJudge:
     def score(self, instructions: Sequence[str], answers: Sequence[str]) -> Array:
         """[answers]"""
         pairs = zip(instructions, answers, strict=True)
-        scores = raw_scores(self.model, [whole(said, answer, self.tokenizer) for said, answer in pairs])
+        scores = raw_scores(self.model, [whole(asked(said), answer, self.tokenizer) for said, answer in pairs])
         return scores.numpy().astype(np.float64)
 
 

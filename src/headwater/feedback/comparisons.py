@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -44,6 +44,7 @@ class Comparison:
     writers     the model that wrote each answer, None where it is not known or was a person
     annotator   who judged, None where some person did who is not known; a model is called `simulated:…`
     place       file and line that it stands in
+    split       its share, where that was settled before a system message was put before the prompt
     """
 
     prompt: tuple[Turn, ...]
@@ -53,6 +54,7 @@ class Comparison:
     place: str
     writers: tuple[str | None, ...]
     annotator: str | None = None
+    split: str | None = None
 
     def groups(self) -> list[list[int]]:
         """Places of answers, best first, those that tie together."""
@@ -76,12 +78,17 @@ class Comparison:
         """ "train", "select", "judge" or "prompt", by a hash of the user's first words: dialogues that begin alike stay
         together.
         """
-        return share_of(first_request(self.prompt))
+        return self.split or share_of(first_request(self.prompt))
 
 
 def first_request(turns: Sequence[Turn]) -> str:
     """What the user said first; empty where there is nothing of the user's."""
     return next((turn.content for turn in turns if turn.role == "user"), "")
+
+
+def first_said(conversation: Iterable[Mapping[str, str]]) -> str:
+    """The same of messages as the store holds them."""
+    return next((message["content"] for message in conversation if message["role"] == "user"), "")
 
 
 def import_comparisons(store: Store, comparisons: Iterable[Comparison], *, made: int | None = None) -> int:

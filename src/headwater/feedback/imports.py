@@ -4,6 +4,7 @@
 - Open-Assistant (Köpf et al. 2023): message trees, whose replies carry ranks.
 - alpaca-eval (Li et al. 2023): {"instruction", "output_1", "output_2", "preference"}; also gathered by instruction, as
   {"instruction", "reference", "answers": [{"model", "text", "preference"}]}.
+- Conversations alone: {"messages": [{"role", "content"}, …]}, as chat services write them.
 """
 
 from __future__ import annotations
@@ -216,11 +217,45 @@ def _preferred(
         found.conversations.append(Conversation((*prompt, Turn("assistant", better)), "alpaca-eval", place))
 
 
+# Conversations alone
+
+
+def read_conversation(record: Record, place: str, found: Dialogues) -> None:
+    """`messages` up to the assistant's last one; without an answer there is nothing to learn."""
+    turns = read_messages(record, place)
+    while turns and turns[-1].role != "assistant":
+        turns = turns[:-1]
+    if not turns or not turns[-1].content.strip():
+        found.left_out["no answer"] += 1
+    else:
+        found.conversations.append(Conversation(turns, "messages", place))
+
+
+def read_messages(record: Record, place: str) -> tuple[Turn, ...]:
+    """The turns of `messages`: perhaps a system's, then user and assistant by turns, the user first."""
+    messages = record["messages"]
+    if not isinstance(messages, list) or not messages:
+        raise UserError(f"`messages` in {place} is no list of messages: mend or remove the line.")
+    turns: list[Turn] = []
+    for message in (_object(each, place) for each in messages):
+        role = message.get("role")
+        allowed: tuple[Role, ...] = ("user", "system") if not turns else ("user",)
+        if turns and turns[-1].role == "user":
+            allowed = ("assistant",)
+        if role not in allowed:
+            raise UserError(f"A message in {place} has the role {role!r} where it is the {allowed[0]}'s turn: mend it.")
+        turns.append(Turn(role, _text(message, "content", place)))
+    if turns[-1].role == "system":
+        raise UserError(f"The messages in {place} hold nothing of the user's: mend or remove the line.")
+    return tuple(turns)
+
+
 LAYOUTS: dict[tuple[str, ...], Callable[[Record, str, Dialogues], None]] = {
     ("chosen", "rejected"): read_pair,
     ("message_tree_id", "prompt"): read_tree,
     ("instruction", "output_1", "output_2", "preference"): read_annotation,
     ("instruction", "reference", "answers"): read_gathered,
+    ("messages",): read_conversation,
 }
 """{keys that tell a layout: how its records are read}."""
 

@@ -26,6 +26,7 @@ class Ranking:
     derived    computed from ratings, and not said by a person
     annotator  name of who said it (`simulated:…` is no person); None where derived
     strength   of a judged pair: how much better; None where that was not said
+    round      the round whose policy wrote an answer of it, the latest of them; 1 where nobody said
     """
 
     id: int
@@ -37,6 +38,7 @@ class Ranking:
     derived: bool
     annotator: str | None = None
     strength: float | None = None
+    round: int = 1
 
 
 class MeanRating(NamedTuple):
@@ -107,8 +109,11 @@ def rankings(connection: Connection, split: str, source: str | None) -> Iterator
     if source is not None:
         prompts = prompts.where(PROMPT.c.source == source)
     conversations = {row.id: row.conversation for row in connection.execute(prompts)}
-    answers = select(RESPONSE.c.id, RESPONSE.c.text).where(RESPONSE.c.prompt_id.in_(list(conversations)))
-    texts: dict[int, str] = {row.id: row.text for row in connection.execute(answers)}
+    answers = select(RESPONSE.c.id, RESPONSE.c.text, RESPONSE.c.sampling, RESPONSE.c.prompt_id)
+    # Filtered here: a list of all ids may be longer than a database takes in one statement.
+    written = [row for row in connection.execute(answers) if row.prompt_id in conversations]
+    texts: dict[int, str] = {row.id: row.text for row in written}
+    rounds = {row.id: int((row.sampling or {}).get("round", 1)) for row in written}
     derived = select(DERIVED.c.id, DERIVED.c.prompt_id, DERIVED.c.ranking, DERIVED.c.settings).order_by(DERIVED.c.id)
     found = connection.execute(derived).all()
     axes = {row.settings["axis"] for row in found}
@@ -130,6 +135,7 @@ def rankings(connection: Connection, split: str, source: str | None) -> Iterator
             derived=by is None,
             annotator=by,
             strength=strength,
+            round=max((rounds[response] for response in ids), default=1),
         )
 
     for row in found:

@@ -107,7 +107,7 @@ def accuracy_bars(reward: Row) -> Markup | None:
     """The reward model's accuracy with its interval, beside what it is to be compared with."""
     names = (
         ("accuracy", "reward model", FIRST),
-        ("bag_of_words", "word counts (ridge)", SECOND),
+        ("bag_of_words", "word counts", SECOND),
         ("length_baseline", "length alone", SECOND),
         ("rater_ceiling", "other raters (ceiling)", THIRD),
     )

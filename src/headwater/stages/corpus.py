@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus.build import Ledger, build, write_corpus
+from headwater.feedback.own import PROMPTS, heldout_texts
 from headwater.progress import say, track
 from headwater.runs import Stage
 
 HELDOUT_SHARES = ("select", "judge", "prompt")
-"""Shares of the review sentences that no model may be pretrained on."""
+"""Shares of the review sentences and dialogues that no model may be pretrained on."""
 
 
 def run(stage: Stage) -> dict[str, Any]:
@@ -30,6 +31,11 @@ def run(stage: Stage) -> dict[str, Any]:
 
 
 def heldout_sentences(samples: Path) -> list[str]:
-    """The review sentences that are kept for choosing, judging and prompting."""
-    with (samples / "reviews.jsonl").open(encoding="utf-8") as lines:
-        return [record["text"] for record in map(json.loads, lines) if record["share"] in HELDOUT_SHARES]
+    """The review sentences, and what was said in dialogues, that are kept for choosing, judging and prompting."""
+    found: list[str] = []
+    if (reviews := samples / "reviews.jsonl").is_file():
+        with reviews.open(encoding="utf-8") as lines:
+            found += [record["text"] for record in map(json.loads, lines) if record["share"] in HELDOUT_SHARES]
+    if (samples / PROMPTS).is_file():
+        found += heldout_texts(samples, HELDOUT_SHARES)
+    return found

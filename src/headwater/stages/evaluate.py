@@ -1,4 +1,4 @@
-"""Stage 9: SFT against PPO on held-out openings, by judges that PPO never saw."""
+"""Stage 9: the policy before PPO against the one after it, on held-out prompts, by judges that PPO never saw."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.evaluation.judges import BagOfWordsJudge, ChineseLexiconJudge, Judge, LexiconJudge
 from headwater.evaluation.length_controlled import length_controlled_win_rate
 from headwater.evaluation.perplexity import Text, bits_per_byte, next_token_calibration
 from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
 from headwater.evaluation.win_rate import win_rate
+from headwater.feedback.halves import Half, halved
+from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
+from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.rollouts import log_probabilities_of, response_mask
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
-from headwater.stages.samples import SENTIMENT_WORDS
 from headwater.storage import write_atomically
-from headwater.tasks.continuation import Opening, answer_text, learnt_texts, openings, read_lines, some, whole
+from headwater.tasks.task import Prompt, answer_text, fitting, some, task_of, whole
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -38,18 +38,18 @@ def run(stage: Stage) -> dict[str, Any]:
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     dtype = DTYPES[recipe.evaluate.precision]
     policies = {
-        "before": load_model(stage.parent("sft") / "model")[0].frozen(dtype),
+        "before": load_model(policy_before(stage).model)[0].frozen(dtype),
         "after": load_model(stage.parent("ppo") / "model")[0].frozen(dtype),
     }
-    given = heldout_openings(stage, tokenizer)
+    given = heldout_prompts(stage, tokenizer)
     answers = {
         name: answer_all(stage, policy, given, tokenizer, f"answers {name}") for name, policy in policies.items()
     }
     texts = {
-        name: [answer_text(opening, answer, tokenizer) for opening, answer in zip(given, found, strict=True)]
+        name: [answer_text(prompt, answer, tokenizer) for prompt, answer in zip(given, found, strict=True)]
         for name, found in answers.items()
     }
-    # The openings are the same on both sides, and no answer's merit.
+    # Openings are the same on both sides, and no answer's merit.
     own = {name: [tokenizer.decode(answer.tokens) for answer in found] for name, found in answers.items()}
     write_answers(stage, given, answers, texts)
     scores = judge_all(stage, given, texts, tokenizer, train_judge(stage, tokenizer, precision))
@@ -73,6 +73,9 @@ def run(stage: Stage) -> dict[str, Any]:
     drop_checkpoints(stage.folder / "judge-training")
     return {
         "prompts": len(given),
+        "task": task_of(recipe, stage.parent("samples"), tokenizer).kind,
+        "compared_with": str(policy_before(stage)),
+        "round": recipe.round.number,
         "win_rate": {name: rate.rate for name, rate in rates.items()},
         "win_rate_ci": {name: [rate.low, rate.high] for name, rate in rates.items()},
         "length_controlled_win_rate": {name: rate.rate for name, rate in controlled.items()},
@@ -90,7 +93,7 @@ def run(stage: Stage) -> dict[str, Any]:
 
 
 def _of_one(
-    stage: Stage, policy: Model, given: list[Opening], answers: list[Answer], texts: list[str], tokenizer: Tokenizer
+    stage: Stage, policy: Model, given: list[Prompt], answers: list[Answer], texts: list[str], tokenizer: Tokenizer
 ) -> dict[str, float]:
     """What is measured of one policy alone; `texts` are the answers without their openings. The perplexity is that of the
     answers to the pretrained model: what it thinks of texts that were written to please."""
@@ -99,24 +102,22 @@ def _of_one(
         "length": mean_length(texts),
         "ended": sum(answer.ended for answer in answers) / len(answers),
         "repetition": repetition(texts),
-        "bits_per_byte": bits_per_byte(policy, people)["all"],
-        "calibration_error": next_token_calibration(policy, people).error,
+        "bits_per_byte": bits_per_byte(policy, people)["all"] if people else math.nan,
+        "calibration_error": next_token_calibration(policy, people).error if people else math.nan,
         "perplexity": perplexity_of(
             load_model(stage.parent("pretrain") / "model")[0].frozen(policy.dtype), given, texts, tokenizer
         ),
     }
 
 
-def heldout_openings(stage: Stage, tokenizer: Tokenizer) -> list[Opening]:
-    """Openings of sentences that nothing was trained on."""
-    sft = stage.recipe.sft
-    lines = read_lines(stage.parent("samples") / "reviews.jsonl", "prompt")
-    found = openings(lines, sft.instructions, sft.opening_words, tokenizer)
+def heldout_prompts(stage: Stage, tokenizer: Tokenizer) -> list[Prompt]:
+    """Prompts that nothing was trained on."""
+    found = fitting(task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, "prompt")
     return some(found, stage.recipe.evaluate.prompts, stage.seed)
 
 
-def answer_all(stage: Stage, policy: Model, given: list[Opening], tokenizer: Tokenizer, label: str) -> list[Answer]:
-    """One answer per opening; the same seeds for every policy."""
+def answer_all(stage: Stage, policy: Model, given: list[Prompt], tokenizer: Tokenizer, label: str) -> list[Answer]:
+    """One answer per prompt; the same seeds for every policy."""
     recipe = stage.recipe
     sampling = Sampling(recipe.ppo.max_new_tokens, recipe.ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
     seeds = [stage.seed * 1_000_003 + index for index in range(len(given))]
@@ -124,41 +125,52 @@ def answer_all(stage: Stage, policy: Model, given: list[Opening], tokenizer: Tok
 
 
 def judge_all(
-    stage: Stage, given: list[Opening], texts: dict[str, list[str]], tokenizer: Tokenizer, judge: Model
+    stage: Stage, given: list[Prompt], texts: dict[str, list[str]], tokenizer: Tokenizer, judge: Model
 ) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Scores by judge and policy. The judges, of which `judge` is the reward model, learnt from sentences of their own; the
-    lexicon never learnt."""
-    instructions = [opening.instruction for opening in given]
-    lines = read_lines(stage.parent("samples") / "reviews.jsonl", "judge")
-    bag = BagOfWordsJudge([line.text for line in lines], [line.mean for line in lines])
-    lexicon = lexicon_judge(stage, set_of(lines[0].source).language)
+    """Scores by judge and policy. The judges, of which `judge` is the reward model, learnt from the judges' share alone; the
+    lexicon never learnt. Whoever judged the policies' answers in training is no judge here.
+    """
+    instructions = [prompt.instruction for prompt in given]
+    others = [
+        each
+        for each in task_of(stage.recipe, stage.parent("samples"), tokenizer).judges(
+            lambda: judges_rankings(stage), half_of_judges(stage)
+        )
+        if f"simulated:{each.name}" not in annotators_of(stage)
+    ]
     return {
         "reward_model": {
             name: raw_scores(
-                judge, [whole(said, text, tokenizer) for said, text in zip(instructions, found, strict=True)]
+                judge, [whole(prompt.conversation, text, tokenizer) for prompt, text in zip(given, found, strict=True)]
             ).numpy()
             for name, found in texts.items()
         },
-        "bag_of_words": {name: bag.score(instructions, found) for name, found in texts.items()},
-        "lexicon": {name: lexicon.score(instructions, found) for name, found in texts.items()},
+        **{each.name: {name: each.score(instructions, found) for name, found in texts.items()} for each in others},
     }
 
 
-def lexicon_judge(stage: Stage, language: str) -> Judge:
-    """The word list of the answers' language."""
-    if language == "zh":
-        return ChineseLexiconJudge.read(stage.parent("samples") / SENTIMENT_WORDS)
-    return LexiconJudge()
+def half_of_judges(stage: Stage) -> Half | None:
+    """What of the judges' share is left where a simulated annotator learnt from the other half."""
+    return "judge" if "simulated:judge" in annotators_of(stage) else None
+
+
+def annotators_of(stage: Stage) -> dict[str, int]:
+    """{name: rankings} of whoever judged answers of policies, in this round or an earlier one."""
+    return stage.metrics_of("feedback").get("annotators", {})  # type: ignore[no-any-return]
+
+
+def judges_rankings(stage: Stage) -> list[Ranking]:
+    """What the judges learn from."""
+    with Store(stage.parent("feedback") / STORE, read_only=True) as store:
+        return halved(list(store.rankings("judge")), half_of_judges(stage))
 
 
 def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
-    """A reward model from the pretrained weights (not the SFT policy's), on the judges' sentences."""
+    """A reward model from the pretrained weights (not the SFT policy's), on the judges' rankings."""
     pretrained, _ = load_model(stage.parent("pretrain") / "model")
-    with Store(stage.parent("feedback") / STORE, read_only=True) as store:
-        rankings = list(store.rankings("judge"))
     judge = train_reward_model(
         pretrained,
-        rankings,
+        judges_rankings(stage),
         tokenizer,
         stage.recipe.reward,
         seed=stage.seed + 1,
@@ -178,12 +190,12 @@ def kl_of(policies: dict[str, Model], answers: list[Answer], temperature: float)
     return float(((own - theirs) * response_mask(answers)).sum(dim=1).mean())
 
 
-def perplexity_of(model: Model, given: list[Opening], texts: list[str], tokenizer: Tokenizer) -> float:
+def perplexity_of(model: Model, given: list[Prompt], texts: list[str], tokenizer: Tokenizer) -> float:
     """exp(−mean log-probability of a token) of texts that follow their openings, read as plain text: a pretrained model
     need not know dialogues. Empty ones are left out; nan where all are."""
     read = [
-        Answer([tokenizer.end_of_text, *tokenizer.encode(opening.text)], tokens)
-        for opening, text in zip(given, texts, strict=True)
+        Answer([tokenizer.end_of_text, *tokenizer.encode(prompt.opening)], tokens)
+        for prompt, text in zip(given, texts, strict=True)
         if (tokens := tokenizer.encode(text))
     ]
     mask = response_mask(read)
@@ -191,28 +203,26 @@ def perplexity_of(model: Model, given: list[Opening], texts: list[str], tokenize
 
 
 def heldout_texts(stage: Stage, tokenizer: Tokenizer, context: int) -> list[Text]:
-    """What people wrote after held-out openings, the end of the turn included: so many texts as answers are asked for."""
-    sft = stage.recipe.sft
-    lines = read_lines(stage.parent("samples") / "reviews.jsonl", "prompt")
-    found = learnt_texts(lines, sft.instructions, sft.opening_words, tokenizer)
-    fitting = [text for text in found if len(text.row) <= context]
-    return some(fitting, stage.recipe.evaluate.prompts, stage.seed)
+    """What people wrote in held-out dialogues, the end of the turn included: so many texts as answers are asked for."""
+    found = task_of(stage.recipe, stage.parent("samples"), tokenizer).demonstrations("prompt")
+    return some([text for text in found if len(text.row) <= context], stage.recipe.evaluate.prompts, stage.seed)
 
 
 def write_answers(
-    stage: Stage, given: list[Opening], answers: dict[str, list[Answer]], texts: dict[str, list[str]]
+    stage: Stage, given: list[Prompt], answers: dict[str, list[Answer]], texts: dict[str, list[str]]
 ) -> None:
-    """answers.jsonl: every held-out opening with both answers."""
+    """answers.jsonl: every held-out prompt (of an answer that is begun, its opening) with both answers."""
     lines = [
         {
-            "prompt": opening.text,
-            "instruction": opening.instruction,
+            "prompt": prompt.opening or prompt.instruction,
+            "instruction": prompt.instruction,
+            "opened": bool(prompt.opening),
             "before": texts["before"][index],
             "after": texts["after"][index],
             "before_ended": answers["before"][index].ended,
             "after_ended": answers["after"][index].ended,
         }
-        for index, opening in enumerate(given)
+        for index, prompt in enumerate(given)
     ]
     content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_atomically(stage.folder / "answers.jsonl", content)

@@ -1,4 +1,8 @@
-"""Stage `feedback`: ratings or labels into a store, rankings derived from them, and how far the raters agree."""
+"""Stage `feedback`: what people said into a store, rankings of it, and how far the raters agree.
+
+Judgements come from the rated or labelled texts of the samples, from the recipe's comparisons, from a store in which people
+judge a policy's answers, or, in a further round, from the run before and whoever judges its policy's answers.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from headwater.errors import UserError
 
 if TYPE_CHECKING:
     from headwater.feedback.ratings import RatedSentence
+    from headwater.feedback.store import Store
     from headwater.runs import Stage
 
 STORE = "feedback.db"
@@ -18,23 +23,42 @@ RANKED = ("train", "select", "judge")
 
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Writes feedback.db and returns its metrics. An interrupted attempt is begun anew: it takes seconds."""
+    """Writes feedback.db and returns its metrics. An interrupted attempt is begun anew: it takes seconds, or, where a policy
+    has to answer, minutes; what people said in their store stays.
+    """
+    from headwater.feedback.store import Store
+
+    recipe, path = stage.recipe, stage.folder / STORE
+    for ending in ("", "-wal", "-shm", "-journal"):
+        path.with_name(STORE + ending).unlink(missing_ok=True)
+    if recipe.dialogues is None and not recipe.asks:
+        with Store(path) as store:
+            metrics = from_ratings(stage, store)
+            store.seal()  # the one file is the whole store: its checksum goes into the manifest
+        return metrics
+    from headwater.stages.judged import collect, measured
+
+    with Store(path) as store:
+        collect(stage, store)
+        metrics = measured(stage, store)
+        store.seal()
+    return metrics
+
+
+def from_ratings(stage: Stage, store: Store) -> dict[str, Any]:
+    """Brings the samples' ratings or labels into the store and derives rankings from them."""
     from headwater.corpus.samples import set_of
     from headwater.feedback.derive import derive_rankings
     from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings, read_sentences
-    from headwater.feedback.store import Store
     from headwater.progress import Progress
 
     settings = stage.recipe.feedback
-    path = stage.folder / STORE
-    for ending in ("", "-wal", "-shm", "-journal"):
-        path.with_name(STORE + ending).unlink(missing_ok=True)
     sentences = list(read_sentences(stage.parent("samples") / "reviews.jsonl"))
     if not sentences:
         raise UserError("There is no rated sentence in the samples: add the source `samples: reviews` to the recipe.")
     labelled = set_of(sentences[0].source).labelled
     origin = LABELS if labelled else PEOPLE
-    with Progress("ratings", 3) as progress, Store(path) as store:
+    with Progress("ratings", 3) as progress:
         ratings = import_ratings(store, sentences, stage.recipe.sft.instructions, origin=origin)
         progress.advance(note="imported")
         rankings = {
@@ -53,7 +77,6 @@ def run(stage: Stage) -> dict[str, Any]:
         progress.advance(note="ranked")
         agreed = {} if labelled else agreement(sentences, stage.seed)
         progress.advance(note="agreement")
-        store.seal()  # the one file is the whole store: its checksum goes into the manifest
     return {
         "labelled": labelled,
         "judgements": ratings,

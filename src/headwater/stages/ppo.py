@@ -21,14 +21,15 @@ from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.external import external_reward
 from headwater.rlhf.gate import objection
 from headwater.rlhf.monitors import Monitors
+from headwater.rlhf.policies import sft_of, start_of
 from headwater.rlhf.pretraining_mix import EpisodesAndTexts, PolicyAndTexts
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import Reward, RewardModel, load_reward
 from headwater.rlhf.selection import BestPolicy, Yardstick
 from headwater.runs import Stage
 from headwater.stages.pretrain import texts_to_learn
-from headwater.stages.reward import sft_answers
-from headwater.tasks.continuation import openings, read_lines, some
+from headwater.stages.reward import start_answers
+from headwater.tasks.task import fitting, left_out, some, task_of
 from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
@@ -40,16 +41,18 @@ LENGTH_RANGE = (0.8, 1.2)
 
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Optimises the SFT policy against the reward; writes model/ (the chosen checkpoint), metrics, and critic/ where the
+    """Optimises the policy against the reward, in a first round SFT's; writes model/ (the chosen checkpoint), metrics, and critic/ where the
     estimator of the advantages has one."""
     settings = stage.recipe.ppo
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
-    policy, _ = load_model(stage.parent("sft") / "model")
+    policy, _ = load_model(start_of(stage).model)
     reward, start = reward_of(stage, policy, tokenizer)
     selection = RewardModel.load(stage.parent("reward") / "selection", strict=settings.gate)
     critic = critic_for(settings, start, stage.seed)
     reference = reference_of(policy, settings, stage.seed)
+    if stage.recipe.round.reference == "sft" and start_of(stage) != sft_of(stage):
+        reference = load_model(sft_of(stage).model)[0].frozen(torch.float32)
     prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
     yardstick = Yardstick(
         prompts["select"][: settings.evaluate_prompts],
@@ -96,7 +99,7 @@ def run(stage: Stage) -> dict[str, Any]:
         learner.release()
     best.restore(policy)
     if best.step == 0:
-        say("ppo: no checkpoint within the limits on KL and length is better than the SFT policy, which is kept.")
+        say(f"ppo: no checkpoint within the limits on KL and length is better than {start_of(stage)}, which is kept.")
     after = yardstick.measure(policy)
     for model, name in ((policy, "model"), (critic, "critic")):
         if model is None:
@@ -115,6 +118,10 @@ def run(stage: Stage) -> dict[str, Any]:
         "chosen_step": best.step,
         "steps": settings.steps,
         "episodes": settings.steps * settings.episodes,
+        "prompts": len(prompts["train"]),
+        "prompts_too_long": left_out(
+            task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, ("train", "select")
+        ),
         "warnings": monitors.warnings,
     }
 
@@ -139,7 +146,7 @@ def reward_of(stage: Stage, policy: Model, tokenizer: Tokenizer) -> tuple[Reward
     reward = external_reward(settings, tokenizer)
     if settings.normalise:
         reward = reward.normalised(
-            lambda: [answer.prompt + answer.tokens for answer in sft_answers(stage, policy, tokenizer)], stage.folder
+            lambda: [answer.prompt + answer.tokens for answer in start_answers(stage, policy, tokenizer)], stage.folder
         )
     return reward, policy
 
@@ -184,22 +191,13 @@ def with_texts(stage: Stage, tokenizer: Tokenizer, episodes: Rollouts) -> tuple[
 
 
 def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int, ...]]:
-    """Token ids of the openings of a share's sentences that leave room for an answer."""
-    recipe = stage.recipe
-    lines = read_lines(stage.parent("samples") / "reviews.jsonl", share)
-    room = recipe.pretrain.model.context - recipe.ppo.max_new_tokens
-    found = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
-    fitting = [opening for opening in found if len(opening.ids) <= room]
-    if not fitting:
-        raise UserError(
-            f"No opening leaves room for ppo.max_new_tokens = {recipe.ppo.max_new_tokens} in a context of "
-            f"{recipe.pretrain.model.context}: make the answers shorter or the context longer."
-        )
-    return [opening.ids for opening in some(fitting, len(fitting), stage.seed)]
+    """Token ids of a share's prompts that leave room for an answer, in random order."""
+    found = fitting(task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, share)
+    return [prompt.ids for prompt in some(found, len(found), stage.seed)]
 
 
 class Judging:
-    """Measures the policy on the selection openings every so many iterations, and keeps the best: the engine's hook."""
+    """Measures the policy on the selection prompts every so many iterations, and keeps the best: the engine's hook."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Stage 7: a reward model from people's ratings, and a second one, on sentences of its own, to choose checkpoints by."""
+"""Stage 7: a reward model from people's judgements, and a second one, on some of its own, to choose checkpoints by."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ import torch
 
 from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.errors import UserError
 from headwater.evaluation.baselines import BagOfWords, Length
 from headwater.evaluation.calibration import pair_calibration
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
 from headwater.evaluation.text_metrics import lengths
 from headwater.feedback.agreement import rater_ceiling
+from headwater.feedback.reader import Ranking
+from headwater.feedback.settings import RoundSettings
 from headwater.feedback.store import Store
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.progress import Progress
+from headwater.rlhf.pair_gate import pair_gate
+from headwater.rlhf.policies import start_of
 from headwater.rlhf.reward_training import RATERS, drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, member_names, raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
-from headwater.tasks.continuation import Line, openings, read_lines, some, whole
+from headwater.tasks.continuation import Line, read_lines
+from headwater.tasks.task import asked, fitting, some, task_of, whole
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
 GAP = 1.0
 """Mean ratings that differ by at least so much are a clear pair; so are different labels, 1 and −1."""
+
+GOLDEN_RATIO = 0.6180339887498949
 
 MEMBER_SEEDS = 7907
 """Between the seeds of an ensemble's members: heads and orders of the data have nothing in common."""
@@ -47,10 +53,10 @@ def run(stage: Stage) -> dict[str, Any]:
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     policy, _ = load_model(stage.parent("sft") / "model")
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
-    answers = sft_answers(stage, policy.frozen(DTYPES[precision]), tokenizer)
+    answers = start_answers(stage, load_model(start_of(stage).model)[0].frozen(DTYPES[precision]), tokenizer)
     dialogues = [answer.prompt + answer.tokens for answer in answers]
     with Store(stage.parent("feedback") / STORE, read_only=True) as store:
-        rankings = {share: list(store.rankings(share)) for share in ("train", "select")}
+        rankings = {share: list(store.rankings(share)) for share in ("train", "select", "prompt")}
     models: dict[str, Model] = {}
     normalisers: dict[str, tuple[float, float]] = {}
     parts = {"model": ("train", stage.folder), "selection": ("select", stage.folder / "selection-training")}
@@ -60,7 +66,7 @@ def run(stage: Stage) -> dict[str, Any]:
         number = names.index(name) if name in names else 0
         model = train_reward_model(
             policy,
-            rankings[share],
+            mixed(rankings[share], stage.recipe.round),
             tokenizer,
             settings,
             seed=stage.seed + MEMBER_SEEDS * number,
@@ -77,7 +83,10 @@ def run(stage: Stage) -> dict[str, Any]:
     with Progress("measure the reward model"):
         members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
         members = members.frozen(DTYPES[precision])
-        metrics = gate(stage, members, tokenizer)
+        if task_of(stage.recipe, stage.parent("samples"), tokenizer).kind == "continuation":
+            metrics = gate(stage, members, tokenizer)
+        else:
+            metrics = pair_gate(members, rankings["train"], rankings["prompt"], tokenizer, stage.folder, stage.seed)
         if len(names) > 1:
             metrics["spread_sft"] = float(members.each(dialogues).std(dim=0).mean())
     if (path := stage.folder / RATERS).exists():
@@ -88,19 +97,29 @@ def run(stage: Stage) -> dict[str, Any]:
     return metrics
 
 
-def sft_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[Answer]:
-    """What the SFT policy answers to training openings: rewards are normalised over these."""
+def start_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[Answer]:
+    """What the policy that PPO starts from (in a first round, SFT's) answers to training prompts: rewards are normalised over
+    these.
+    """
     recipe = stage.recipe
-    lines = read_lines(stage.parent("samples") / "reviews.jsonl", "train")
-    given = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
-    if not given:
-        raise UserError(
-            f"No sentence is long enough for an opening of {recipe.sft.opening_words[0]} words: lower sft.opening_words."
-        )
-    prompts = [opening.ids for opening in some(given, recipe.reward.normalise_samples, stage.seed)]
+    given = fitting(task_of(recipe, stage.parent("samples"), tokenizer), recipe, "train")
+    prompts = [prompt.ids for prompt in some(given, recipe.reward.normalise_samples, stage.seed)]
     sampling = Sampling(recipe.ppo.max_new_tokens, recipe.ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
     seeds = [stage.seed * 1_000_003 + index for index in range(len(prompts))]
-    return generate(policy, prompts, sampling, seeds, label="answers of the SFT model")
+    return generate(policy, prompts, sampling, seeds, label="answers to normalise over")
+
+
+def mixed(rankings: list[Ranking], settings: RoundSettings) -> list[Ranking]:
+    """The rankings of an epoch: each as often as its round weighs. Of a broken weight, such as 0.5, a fixed choice by number
+    has one more.
+    """
+    found = []
+    for place, ranking in enumerate(rankings):
+        weight = settings.weight(ranking.round)
+        # Multiples of the golden ratio fall evenly between 0 and 1, whatever part of them is taken.
+        times = int(weight) + (place * GOLDEN_RATIO % 1 < weight % 1)
+        found += [ranking] * times
+    return found
 
 
 def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -113,7 +132,7 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
     path = stage.parent("samples") / "reviews.jsonl"
     train, heldout = read_lines(path, "train"), read_lines(path, "prompt")
     texts, means = [line.text for line in train], [line.mean for line in train]
-    dialogues = [whole(instructions[line.source], line.text, tokenizer) for line in heldout]
+    dialogues = [whole(asked(instructions[line.source]), line.text, tokenizer) for line in heldout]
     raw = torch.stack([raw_scores(member.model, dialogues) for member in members.members])
     reward, spread = raw[0], dict[str, float]()
     if len(raw) > 1:

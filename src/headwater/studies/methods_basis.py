@@ -21,11 +21,11 @@ from headwater.rlhf.rollouts import scored
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
 from headwater.rlhf.selection import Yardstick
 from headwater.runs import Stage
-from headwater.stages.evaluate import answer_all, heldout_openings, judge_all
+from headwater.stages.evaluate import answer_all, heldout_prompts, judge_all
 from headwater.stages.ppo import prompts_of
-from headwater.tasks.continuation import Opening, answer_text
+from headwater.tasks.task import Prompt, answer_text
 
-NEEDED = ("samples", "pretrain", "sft", "reward", "evaluate")
+NEEDED = ("samples", "pretrain", "sft", "feedback", "reward", "evaluate")
 """Stages whose files are read."""
 
 
@@ -119,9 +119,9 @@ class Basis:
         )
 
     @cached_property
-    def given(self) -> list[Opening]:
-        """The held-out openings."""
-        return heldout_openings(self.stage, self.tokenizer)
+    def given(self) -> list[Prompt]:
+        """The held-out prompts."""
+        return heldout_prompts(self.stage, self.tokenizer)
 
     @cached_property
     def sft_answers(self) -> list[Answer]:
@@ -137,7 +137,7 @@ class Basis:
         both: dict[str, Sequence[Answer]] = {"before": self.sft_answers, "after": answers}
         texts = {
             name: [
-                answer_text(opening, answer, self.tokenizer) for opening, answer in zip(self.given, found, strict=True)
+                answer_text(prompt, answer, self.tokenizer) for prompt, answer in zip(self.given, found, strict=True)
             ]
             for name, found in both.items()
         }

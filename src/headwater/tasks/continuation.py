@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-import torch
 
 from headwater.corpus.language import is_chinese
+from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.corpus.words import CHARACTERS_PER_WORD, UNIT
+from headwater.errors import UserError
+from headwater.evaluation.judges import SENTIMENT_WORDS, BagOfWordsJudge, ChineseLexiconJudge, Judge, LexiconJudge
 from headwater.evaluation.perplexity import Text
-from headwater.models.generate import Answer
+from headwater.feedback.halves import Half, half_of
+from headwater.feedback.reader import Ranking
 from headwater.objectives.supervised import Span, Supervised
-
-Item = TypeVar("Item")
+from headwater.tasks.task import Kind, Prompt, asked
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,6 @@ class Line:
     share: str
     mean: float
     ratings: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Opening:
-    """The start of an answer: what the policy is asked to go on from."""
-
-    instruction: str
-    text: str
-    ids: tuple[int, ...]
-    """Token ids of instruction and opening, up to where the model goes on."""
 
 
 def read_lines(path: Path, share: str) -> list[Line]:
@@ -92,25 +82,19 @@ def split_opening(text: str, words: tuple[int, int]) -> tuple[str, str] | None:
 
 def openings(
     lines: Sequence[Line], instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
-) -> list[Opening]:
+) -> list[Prompt]:
     """The openings of those lines that are long enough."""
     found = []
     for line in lines:
         parts = split_opening(line.text, words)
         if parts:
-            found.append(make_opening(instructions[line.source], parts[0], tokenizer))
+            found.append(make_opening(instructions[line.source], parts[0], tokenizer, line.source))
     return found
 
 
-def some(found: Sequence[Item], count: int, seed: int) -> list[Item]:
-    """`count` of them, or all, drawn without regard to their order in the file: sources stand there one by one."""
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)).tolist()
-    return [found[index] for index in order[:count]]
-
-
-def make_opening(instruction: str, text: str, tokenizer: Tokenizer) -> Opening:
-    ids = tokenizer.chat([{"role": "user", "content": instruction}], continuation=text)
-    return Opening(instruction, text, tuple(ids))
+def make_opening(instruction: str, text: str, tokenizer: Tokenizer, source: str = "") -> Prompt:
+    conversation = asked(instruction)
+    return Prompt(conversation, text, tuple(tokenizer.chat(conversation, continuation=text)), source)
 
 
 def dialogue(line: Line, instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer) -> list[Span]:
@@ -133,11 +117,38 @@ def learnt_texts(
     return texts
 
 
-def whole(instruction: str, text: str, tokenizer: Tokenizer) -> list[int]:
-    """Token ids of a finished dialogue: what a reward model reads."""
-    return tokenizer.chat([{"role": "user", "content": instruction}, {"role": "assistant", "content": text}])
+class Continuation:
+    """The task of a run on rated sentences; `samples`: the folder of its samples stage."""
 
+    kind: Kind = "continuation"
 
-def answer_text(opening: Opening, answer: Answer, tokenizer: Tokenizer) -> str:
-    """Opening and continuation as a person reads them."""
-    return opening.text + tokenizer.decode(answer.tokens)
+    def __init__(
+        self, samples: Path, instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
+    ) -> None:
+        self.path, self.instructions, self.words, self.tokenizer = (
+            samples / "reviews.jsonl",
+            instructions,
+            words,
+            tokenizer,
+        )
+
+    def lines(self, share: str) -> list[Line]:
+        """The rated sentences of a share. Raises UserError where a source has no instruction."""
+        lines = read_lines(self.path, share)
+        for line in lines:
+            if line.source not in self.instructions:
+                raise UserError(f"sft.instructions has no instruction for the source `{line.source}`: add one.")
+        return lines
+
+    def demonstrations(self, share: str) -> list[Text]:
+        return learnt_texts(self.lines(share), self.instructions, self.words, self.tokenizer)
+
+    def prompts(self, share: str) -> list[Prompt]:
+        return openings(self.lines(share), self.instructions, self.words, self.tokenizer)
+
+    def judges(self, rankings: Callable[[], Sequence[Ranking]], half: Half | None) -> list[Judge]:  # noqa: ARG002
+        lines = [line for line in self.lines("judge") if half is None or half_of(line.text) == half]
+        bag = BagOfWordsJudge([line.text for line in lines], [line.mean for line in lines])
+        if lines and set_of(lines[0].source).language == "zh":
+            return [bag, ChineseLexiconJudge.read(self.path.with_name(SENTIMENT_WORDS))]
+        return [bag, LexiconJudge()]

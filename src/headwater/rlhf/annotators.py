@@ -1,0 +1,90 @@
+"""Simulated annotators: for demonstrations and tests only. They are named `simulated:…`, and reports say so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.errors import UserError
+from headwater.evaluation.judges import LexiconJudge
+from headwater.feedback.halves import halved
+from headwater.feedback.judgements import Groups
+from headwater.feedback.store import TABLES, Store
+from headwater.models.layout import load_model
+from headwater.rlhf.asking import Asked
+from headwater.rlhf.reward_training import train_reward_model
+from headwater.rlhf.scoring import raw_scores
+from headwater.runs import Stage
+from headwater.tasks.task import whole
+from headwater.training.machine import prepare
+
+LEXICON, JUDGE = "simulated:lexicon", "simulated:judge"
+
+
+def judge_by_simulation(stage: Stage, store: Store, tasks: Sequence[Asked], made: int) -> None:
+    """Ranks the answers of every task by the scores of `feedback.annotator`; equal scores tie."""
+    name = stage.recipe.feedback.annotator
+    scores = _by_lexicon(tasks) if name == LEXICON else _by_judge(stage, store, tasks)
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for task in tasks:
+        own = scores[start : start + len(task.answers)]
+        start += len(task.answers)
+        rows.append(
+            {
+                "kind": "ranking", "prompt_id": task.prompt, "task_id": task.task,
+                "ranking": ranked(dict(zip(task.answers, own.tolist(), strict=True))), "client_id": f"{name} {task.task}",
+            }
+        )  # fmt: skip
+    with store.writing(made) as writer:
+        table = TABLES["annotator"]
+        known = writer.connection.execute(select(table.c.id).where(table.c.name == name)).scalar()
+        annotator = known or writer.insert("annotator", [{"name": name, "role": "simulated"}], "annotator")[0]
+        writer.insert("judgement", [{**row, "annotator_id": annotator} for row in rows], "simulated judgements")
+
+
+def ranked(scores: Mapping[int, float]) -> Groups:
+    """{answer: score} as groups, best first; equal scores tie."""
+    return [
+        sorted(one for one in scores if scores[one] == score) for score in sorted(set(scores.values()), reverse=True)
+    ]
+
+
+def _by_lexicon(tasks: Sequence[Asked]) -> NDArray[np.float64]:
+    """[answers of all tasks]"""
+    answers = [text for task in tasks for text in task.answers.values()]
+    return LexiconJudge().score([""] * len(answers), answers)
+
+
+def _by_judge(stage: Stage, store: Store, tasks: Sequence[Asked]) -> NDArray[np.float64]:
+    """[answers of all tasks] by a reward model from the pretrained weights, which learnt from the annotator's half of the
+    judges' share.
+    """
+    rankings = halved(list(store.rankings("judge")), "annotator")
+    if not rankings:
+        raise UserError(
+            f"{JUDGE} has nothing to learn from, as nobody has judged answers of the judges' share: use {LEXICON}."
+        )
+    precision = prepare(stage.folder, stage.recipe.threads, stage.recipe.reward.precision)
+    tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
+    folder = stage.folder / "annotator-training"
+    judge = train_reward_model(
+        load_model(stage.parent("pretrain") / "model")[0],
+        rankings,
+        tokenizer,
+        stage.recipe.reward,
+        seed=stage.seed + 2,
+        folder=folder,
+        label=JUDGE,
+        precision=precision,
+    )
+    shutil.rmtree(folder)
+    return raw_scores(
+        judge, [whole(task.conversation, text, tokenizer) for task in tasks for text in task.answers.values()]
+    ).numpy()

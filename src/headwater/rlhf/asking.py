@@ -1,0 +1,150 @@
+"""A policy's answers into the feedback store, as tasks for people or simulated annotators.
+
+Every answer knows who wrote it: the digest of the model's weights, its run, stage and round, and its sampling settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.feedback.store import TABLES, Store, Writer
+from headwater.models.generate import Answer, Sampling, generate
+from headwater.models.layout import load_model
+from headwater.rlhf.policies import Origin
+from headwater.runs import Stage
+from headwater.tasks.task import Prompt, answer_text, fitting, some, task_of
+from headwater.training.source import permutation
+
+SHARES = {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}
+"""Of the prompts that are asked, the part of each share, where all are asked."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task: answers of a policy to one prompt, by id. `judged`: somebody has said something about it."""
+
+    task: int
+    prompt: int
+    share: str
+    conversation: list[dict[str, str]]
+    answers: dict[int, str]
+    judged: bool
+
+
+def draw_answers(stage: Stage, store: Store, policy: Origin, shares: Sequence[str], made: int | None = None) -> None:
+    """Asks the policy `feedback.prompts` prompts of these shares, `feedback.responses` times each, and writes a task for each.
+
+    made: Unix seconds written into the store; absent: now.
+    """
+    settings = stage.recipe.feedback
+    tokenizer = Tokenizer.load(policy.model)
+    chosen = _chosen(stage, tokenizer, shares)
+    model, _ = load_model(policy.model)
+    ppo = stage.recipe.ppo
+    sampling = Sampling(ppo.max_new_tokens, ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
+    ids = [prompt.ids for _, prompt in chosen for _ in range(settings.responses)]
+    # Seeds that no other stage of this round uses, nor any other round.
+    seeds = [(stage.seed * 1_000_003 + stage.recipe.round.number) * 1_000_003 + place for place in range(len(ids))]
+    answers = generate(model, ids, sampling, seeds, label="answers to be judged")
+    with store.writing(made) as writer:
+        _write(stage, writer, policy, chosen, answers, seeds, tokenizer)
+
+
+def _chosen(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) -> list[tuple[str, Prompt]]:
+    """(share, prompt) of what is asked: as many of each share as its part of all."""
+    task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
+    total = sum(SHARES[share] for share in shares)
+    chosen = []
+    for share in shares:
+        part = stage.recipe.feedback.prompts * SHARES[share] / total
+        count = math.ceil(round(part, 6))  # at least one of each share
+        # Another round asks others, as far as there are any.
+        found = some(fitting(task, stage.recipe, share), count, stage.seed + stage.recipe.round.number)
+        chosen += [(share, prompt) for prompt in found]
+    return chosen
+
+
+def _write(
+    stage: Stage,
+    writer: Writer,
+    policy: Origin,
+    chosen: Sequence[tuple[str, Prompt]],
+    answers: Sequence[Answer],
+    seeds: Sequence[int],
+    tokenizer: Tokenizer,
+) -> None:
+    """One response per answer and one task per prompt, in the order of `chosen`; `answers` holds those of a prompt together."""
+    each = stage.recipe.feedback.responses
+    prompts = _prompts(writer, chosen)
+    sampling: dict[str, Any] = {
+        "max_new_tokens": stage.recipe.ppo.max_new_tokens, "temperature": stage.recipe.ppo.temperature,
+        "run": policy.run, "stage": policy.stage, "round": stage.recipe.round.number,
+    }  # fmt: skip
+    rows = [
+        {
+            "prompt_id": prompts[place // each], "text": answer_text(chosen[place // each][1], answer, tokenizer),
+            "model": policy.digest, "sampling": sampling, "seed": seeds[place],
+        }
+        for place, answer in enumerate(answers)
+    ]  # fmt: skip
+    ids = writer.insert("response", rows, "answers of a policy")
+    tasks = []
+    for place, prompt in enumerate(prompts):
+        own = list(ids[place * each : (place + 1) * each])
+        shown = [own[index] for index in permutation(stage.seed, place, each).tolist()]
+        tasks.append({"kind": "ranking", "prompt_id": prompt, "responses": own, "shown": shown, "priority": 0.0})
+    writer.insert("task", tasks, "answers to be judged")
+
+
+def _prompts(writer: Writer, chosen: Sequence[tuple[str, Prompt]]) -> list[int]:
+    """The id of each prompt in the store, made where it is missing."""
+    table = TABLES["prompt"]
+    known = {
+        (row.split, row.source, _key(row.conversation)): row.id for row in writer.connection.execute(select(table))
+    }
+    new: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for share, prompt in chosen:
+        conversation = [dict(message) for message in prompt.conversation]
+        key = (share, prompt.source, _key(conversation))
+        if key not in known:
+            new[key] = {"conversation": conversation, "source": prompt.source, "split": share}
+    known |= dict(zip(new, writer.insert("prompt", list(new.values()), "prompts of a policy"), strict=True))
+    return [known[share, prompt.source, _key(prompt.conversation)] for share, prompt in chosen]
+
+
+def _key(conversation: Any) -> str:
+    return repr([(message["role"], message["content"]) for message in conversation])
+
+
+def tasks_of(store: Store, model: str) -> list[Asked]:
+    """All tasks that show answers of the policy with this digest, in their order."""
+    task, prompt, response, judgement = (TABLES[name] for name in ("task", "prompt", "response", "judgement"))
+    with store.reading() as connection:
+        texts = {
+            row.id: row.text
+            for row in connection.execute(select(response.c.id, response.c.text).where(response.c.model == model))
+        }
+        judged = set(connection.execute(select(judgement.c.task_id)).scalars())
+        found = connection.execute(
+            select(task.c.id, task.c.prompt_id, task.c.shown, prompt.c.split, prompt.c.conversation)
+            .join(prompt, prompt.c.id == task.c.prompt_id)
+            .order_by(task.c.id)
+        )
+        return [
+            Asked(
+                row.id,
+                row.prompt_id,
+                row.split,
+                row.conversation,
+                {one: texts[one] for one in row.shown},
+                row.id in judged,
+            )
+            for row in found
+            if texts.keys() >= set(row.shown)
+        ]

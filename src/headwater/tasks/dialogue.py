@@ -1,0 +1,102 @@
+"""Answering in dialogues of the user's own: the assistant's turns are learnt, whatever the user said is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.evaluation.judges import Judge, PairJudge
+from headwater.evaluation.pairwise import Pair
+from headwater.evaluation.perplexity import Text
+from headwater.feedback.comparisons import Turn, first_said
+from headwater.feedback.halves import Half
+from headwater.feedback.own import DEMONSTRATIONS, PROMPTS, read_dealt
+from headwater.feedback.reader import Ranking
+from headwater.objectives.supervised import Span, Supervised
+from headwater.tasks.task import Kind, Message, Prompt
+
+
+class Dialogue:
+    """The task of a run on dialogues; `samples`: the folder of its samples stage."""
+
+    kind: Kind = "dialogue"
+
+    def __init__(self, samples: Path, tokenizer: Tokenizer) -> None:
+        self.folder, self.tokenizer = samples, tokenizer
+
+    def demonstrations(self, share: str) -> list[Text]:
+        texts = []
+        for dealt in read_dealt(self.folder, DEMONSTRATIONS, share):
+            spans = spans_of(messages_of(dealt.turns), self.tokenizer)
+            said = sum(len(self.tokenizer.decode(span.tokens).encode()) for span in spans if span.learnt)
+            texts.append(Text(Supervised().prepare_dialogue(spans), said, dealt.source))
+        return texts
+
+    def prompts(self, share: str) -> list[Prompt]:
+        found = []
+        for dealt in read_dealt(self.folder, PROMPTS, share):
+            conversation = messages_of(dealt.turns)
+            ids = tuple(self.tokenizer.chat(conversation, continuation=""))
+            found.append(Prompt(conversation, "", ids, dealt.source))
+        return found
+
+    def judges(self, rankings: Callable[[], Sequence[Ranking]], half: Half | None) -> list[Judge]:  # noqa: ARG002
+        pairs = pairs_of(rankings())
+        return [PairJudge(pairs)] if len(pairs) > 1 else []
+
+
+def messages_of(turns: Sequence[Turn]) -> tuple[Message, ...]:
+    return tuple(turn._asdict() for turn in turns)
+
+
+def spans_of(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Span]:
+    """A conversation that ends with the assistant, as given and learnt spans: each of the assistant's turns is learnt, up to
+    and with the token that ends it.
+
+    Some templates of others write the past of a dialogue otherwise than its end; then only the last answer is learnt.
+    """
+    whole = tokenizer.chat(messages)
+    spans: list[Span] = []
+    end = 0
+    for place, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        given = tokenizer.chat(messages[:place], continuation="")
+        if whole[: len(given)] != given or tokenizer.end_of_turn not in whole[len(given) :]:
+            return _last_answer(messages, tokenizer)
+        spans.append(Span(tuple(whole[end : len(given)]), learnt=False))
+        end = whole.index(tokenizer.end_of_turn, len(given)) + 1
+        spans.append(Span(tuple(whole[len(given) : end]), learnt=True))
+    return spans
+
+
+def _last_answer(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Span]:
+    given = tokenizer.chat(messages[:-1], continuation="")
+    said = (*tokenizer.encode(messages[-1]["content"]), tokenizer.end_of_turn)
+    return [Span(tuple(given), learnt=False), Span(said, learnt=True)]
+
+
+def pairs_of(rankings: Sequence[Ranking]) -> list[Pair]:
+    """Every two answers of each ranking that do not tie, the better one first and second by turns; the interval of what is
+    measured on them draws what the user said first.
+    """
+    pairs: list[Pair] = []
+    for ranking in rankings:
+        asked = first_said(ranking.conversation)
+        for better, worse in ordered_pairs(ranking):
+            first_is_better = len(pairs) % 2 == 0
+            one, other = (better, worse) if first_is_better else (worse, better)
+            pairs.append(Pair(asked, ranking.responses[one], ranking.responses[other], first_is_better))
+    return pairs
+
+
+def ordered_pairs(ranking: Ranking) -> list[tuple[int, int]]:
+    """(better, worse) ids of every two answers of a ranking that do not tie."""
+    return [
+        (better, worse)
+        for place, group in enumerate(ranking.groups)
+        for better in group
+        for below in ranking.groups[place + 1 :]
+        for worse in below
+    ]
