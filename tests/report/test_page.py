@@ -203,7 +203,10 @@ def test_gate(interval: list[float] | None, length: float, ridge: float | None, 
 
 def test_labels_are_not_called_judgements_of_people(material: Material) -> None:
     manifests = {stage: dict(manifest) for stage, manifest in material.manifests.items()}
-    for stage, more in (("feedback", {"labelled": True}), ("reward", {"accuracy_source": "reviews-zh"})):
+    for stage, more in (
+        ("feedback", {"labelled": True}),
+        ("reward", {"accuracy_source": "reviews-zh", "rater_ceiling": None}),
+    ):
         manifests[stage]["metrics"] = {**manifests[stage]["metrics"], **more}
     _, page = page_of(replace(material, manifests=manifests))
     assert "labels of published data" in page.text

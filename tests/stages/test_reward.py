@@ -6,13 +6,10 @@ import json
 
 import pytest
 
-from headwater.evaluation.judges import ChineseLexiconJudge, LexiconJudge
 from headwater.recipe import validate
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel
 from headwater.runs import Stage
-from headwater.stages.evaluate import lexicon_judge
 from headwater.stages.reward import gate
-from headwater.stages.samples import SENTIMENT_WORDS
 from tiny import tiny_model
 from words import small_tokenizer
 
@@ -61,15 +58,3 @@ def test_ratings_are_measured_on_the_first_source_and_have_a_ceiling(tmp_path, m
     ]
     found = gate(stage_of(tmp_path, "reviews", lines), members, small_tokenizer())
     assert (found["accuracy_source"], found["pairs"], found["rater_ceiling"]) == ("film-reviews", 5, 1.0)
-
-
-def test_the_lexicon_is_that_of_the_answers_language(tmp_path):
-    for name in ("zh", "en"):
-        (tmp_path / name).mkdir()
-    chinese = stage_of(tmp_path / "zh", "reviews-zh", [])
-    words = chinese.parent("samples") / SENTIMENT_WORDS
-    words.write_text(json.dumps({"praise": ["很好"], "blame": ["很差"]}), encoding="utf-8")
-    judge = lexicon_judge(chinese, "zh")
-    assert isinstance(judge, ChineseLexiconJudge)
-    assert (judge.score(["?"] * 3, PRAISE) > judge.score(["?"] * 3, BLAME)).all()
-    assert isinstance(lexicon_judge(stage_of(tmp_path / "en", "reviews", []), "en"), LexiconJudge)

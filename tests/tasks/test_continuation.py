@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus.words import units
-from headwater.tasks.continuation import split_opening
+from headwater.evaluation.judges import SENTIMENT_WORDS, BagOfWordsJudge, LexiconJudge
+from headwater.tasks.continuation import Continuation, split_opening
+from words import small_tokenizer
 
 WORDS = st.tuples(st.integers(1, 5), st.integers(0, 4)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
@@ -47,3 +51,27 @@ def test_a_chinese_opening_has_so_many_characters_and_leaves_as_many(text, words
 def test_where_it_is_cut(text, words, opening):
     parts = split_opening(text, (words, words))
     assert (parts and parts[0]) == opening
+
+
+PRAISE = ["今天天气很好，我们去公园散步", "语言模型很好", "大学很好，可以学习"]
+BLAME = ["天气不好，公园很差", "平台很差，工作很多年", "文本很差，也不可以理解"]
+
+
+def judges_of(folder, source, texts):
+    lines = [
+        {"id": str(place), "text": text, "source": source, "share": "judge", "ratings": [rating], "mean": rating}
+        for place, (text, rating) in enumerate(texts)
+    ]
+    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / "reviews.jsonl").write_text(content, encoding="utf-8")
+    return Continuation(folder, {source: "Write."}, (2, 4), small_tokenizer()).judges(list, None)
+
+
+def test_the_lexicon_is_that_of_the_answers_language(tmp_path):
+    words = tmp_path / SENTIMENT_WORDS
+    words.write_text(json.dumps({"praise": ["很好"], "blame": ["很差"]}), encoding="utf-8")
+    texts = [*((text, 1) for text in PRAISE), *((text, -1) for text in BLAME)]
+    for judge in judges_of(tmp_path, "reviews-zh", texts):
+        assert (judge.score(["?"] * 3, PRAISE) > judge.score(["?"] * 3, BLAME)).all(), judge.name
+    english = judges_of(tmp_path, "film-reviews", [("good film", 2), ("bad film", -2)])
+    assert [type(judge) for judge in english] == [BagOfWordsJudge, LexiconJudge]
