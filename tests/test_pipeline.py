@@ -494,8 +494,24 @@ def test_a_finished_stage_of_before_a_setting_existed_stays(tmp_path: Path) -> N
     manifest.pop("seal", None)
     assert manifest["settings"].pop("privacy") is True
     assert manifest["settings"]["sources"][0].pop("repeat") == 1
+    assert manifest["other_settings"] == {}
     write_manifest(run.stage("corpus"), manifest)
     assert "privacy" not in path.read_text(encoding="utf-8")
     assert (go(tmp_path, make_recipe(), until="corpus").manifest("corpus") or {})["content_hash"] == before
     with pytest.raises(UserError, match=r"corpus\.privacy"):
         go(tmp_path, make_recipe(corpus={"sources": [{"samples": "reviews"}], "privacy": False}), until="corpus")
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_finished_stage_of_before_it_read_a_setting_stays(tmp_path: Path) -> None:
+    run = go(tmp_path, make_recipe(), until="sft")
+    manifest = run.manifest("sft")
+    assert manifest is not None
+    before = manifest["content_hash"]
+    manifest.pop("seal", None)
+    assert manifest["other_settings"].pop("base") is None
+    assert manifest["other_settings"].pop("pretrain.model.context") == 256
+    write_manifest(run.stage("sft"), manifest)
+    assert (go(tmp_path, make_recipe(), until="sft").manifest("sft") or {})["content_hash"] == before
+    with pytest.raises(UserError, match=r"`pretrain\.model\.context` = 256, this recipe 128"):
+        go(tmp_path, make_recipe(pretrain={"model": {"context": 128}}, ppo={"max_new_tokens": 32}), until="sft")

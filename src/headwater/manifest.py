@@ -43,10 +43,11 @@ class Identity:
         return cls(settings, seed_of(recipe, stage), dict(parents), {name: _at(whole, name) for name in reads})
 
     @classmethod
-    def stored(cls, stage: str, data: Mapping[str, Any]) -> Identity:
-        """What a stage was made from, as a manifest says. A setting that did not exist then has its default: the stage was
-        made like that."""
-        others = {name: completed(name, value) for name, value in data["other_settings"].items()}
+    def stored(cls, stage: str, data: Mapping[str, Any], reads: Iterable[str]) -> Identity:
+        """What a stage was made from, as a manifest says; `reads`: the settings of other sections that count today. A setting
+        that did not exist then, or did not count, has its default: the stage was made like that."""
+        known = data["other_settings"]
+        others = {name: completed(name, known[name]) if name in known else default_of(name) for name in reads}
         return cls(completed(stage, data["settings"]), data["seed"], data["parents"], others)
 
 
@@ -67,6 +68,20 @@ def completed(name: str, stored: Any) -> Any:
     if isinstance(whole, dict) and "seed" not in stored:
         whole.pop("seed", None)
     return whole
+
+
+def default_of(name: str) -> Any:
+    """The default of a part of a recipe, by its dotted name; "absent" where it has none."""
+    from headwater.recipe import Recipe
+
+    section, *keys = name.split(".")
+    field = Recipe.model_fields[section]
+    if field.is_required():
+        return "absent"
+    value = field.default
+    for key in keys:
+        value = getattr(value, key)
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
 def settings_of(recipe: Recipe, stage: str) -> BaseModel:

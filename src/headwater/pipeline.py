@@ -230,7 +230,7 @@ def _refuse_other_recipe(recipe: Recipe, run: Run, steps: Sequence[Step]) -> Non
     """Raises UserError where a finished or half-made stage has other settings than the recipe."""
     for step in steps:
         wanted = Identity.of(recipe, step.name, {}, step.reads)
-        for folder, stored in _made_as(run, step.name):
+        for folder, stored in _made_as(run, step):
             difference = _difference(step.name, stored, wanted)
             if difference is not None:
                 key, before, now = difference
@@ -241,13 +241,13 @@ def _refuse_other_recipe(recipe: Recipe, run: Run, steps: Sequence[Step]) -> Non
                 )
 
 
-def _made_as(run: Run, stage: str) -> Iterator[tuple[Path, Identity]]:
-    manifest = run.manifest(stage)
+def _made_as(run: Run, step: Step) -> Iterator[tuple[Path, Identity]]:
+    manifest = run.manifest(step.name)
     if manifest is not None:
-        yield run.stage(stage), Identity.stored(stage, manifest)
-    started = run.started_as(stage)
-    if started is not None and any(run.work(stage).glob("**/checkpoints/[0-9]*")):  # else there is no work to lose
-        yield run.work(stage), started
+        yield run.stage(step.name), Identity.stored(step.name, manifest, step.reads)
+    started = run.started_as(step.name, step.reads)
+    if started is not None and any(run.work(step.name).glob("**/checkpoints/[0-9]*")):  # else there is no work to lose
+        yield run.work(step.name), started
 
 
 def _difference(stage: str, stored: Identity, wanted: Identity) -> tuple[str, Any, Any] | None:
@@ -267,7 +267,7 @@ def _is_done(run: Run, step: Step, identity: Identity) -> bool:
         say(f"{step.name}: damaged ({damaged[0]}{others}); set aside as {aside}, made again")
         return False
     manifest = run.manifest(step.name)
-    if manifest is not None and Identity.stored(step.name, manifest) == identity:
+    if manifest is not None and Identity.stored(step.name, manifest, step.reads) == identity:
         return True
     aside = run.set_aside(step.name, "outdated")
     say(f"{step.name}: what it was made from has changed; set aside as {aside}, made again")
@@ -280,7 +280,7 @@ def _reused(run: Run, step: Step, identity: Identity, other: Run) -> bool:
     if manifest is None:
         say(f"{step.name}: not finished in {other.name}")
         return False
-    stored = Identity.stored(step.name, manifest)
+    stored = Identity.stored(step.name, manifest, step.reads)
     if stored != identity:
         key, before, now = _difference(step.name, stored, identity) or ("parents", "others", "these")
         say(f"{step.name}: not taken from {other.name}, where `{key}` is {before!r}, here {now!r}")
@@ -291,7 +291,7 @@ def _reused(run: Run, step: Step, identity: Identity, other: Run) -> bool:
 
 
 def _make(recipe: Recipe, run: Run, step: Step, identity: Identity) -> None:
-    started = run.started_as(step.name)
+    started = run.started_as(step.name, step.reads)
     if started is not None and started != identity:
         say(f"{step.name}: what it is made from has changed since it was interrupted; it starts again")
         started = None

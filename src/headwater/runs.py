@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,10 +135,10 @@ class Run:
         manifest = self.manifest(name)
         return [MANIFEST] if manifest is None else storage.verify(self.stage(name), manifest["checksums"])
 
-    def started_as(self, name: str) -> Identity | None:
-        """The identity of the interrupted attempt at a stage, if there is one."""
+    def started_as(self, name: str, reads: Iterable[str]) -> Identity | None:
+        """The identity of the interrupted attempt at a stage, if there is one; `reads` as in `Identity.stored`."""
         try:
-            return Identity.stored(name, json.loads((self.work(name) / IDENTITY).read_text(encoding="utf-8")))
+            return Identity.stored(name, json.loads((self.work(name) / IDENTITY).read_text(encoding="utf-8")), reads)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -157,7 +157,7 @@ class Run:
         `goes_on`: the function continues from what an interrupted attempt left; otherwise it finds an empty folder.
         """
         work = self.work(stage)
-        resumed = self.started_as(stage) == identity
+        resumed = self.started_as(stage, identity.other_settings) == identity
         if not resumed:
             shutil.rmtree(work, ignore_errors=True)
         elif not goes_on:
