@@ -48,7 +48,8 @@ from headwater.objectives.policy import Policy
 from headwater.recipe import PpoSettings, load_recipe
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
-from headwater.tasks.continuation import openings, read_lines, some
+from headwater.tasks.continuation import openings, read_lines
+from headwater.tasks.task import some
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import keep_freed_memory
