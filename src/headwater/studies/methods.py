@@ -24,6 +24,7 @@ from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy
 from headwater.objectives.preference import Rankings
 from headwater.objectives.supervised import Supervised
+from headwater.progress import say
 from headwater.recipe import PpoSettings
 from headwater.rlhf.best_of_n import ExpertIteration, candidates, kl_bound
 from headwater.rlhf.estimators import ESTIMATORS
@@ -66,6 +67,8 @@ def run(study: Study[Settings]) -> Findings:
     basis = Basis.of(settings.of, study.folder.parent, study.folder)
     for estimator, own in (("rloo", settings.rloo), ("grpo", settings.grpo)):
         grouped_settings(estimator, own, basis)  # what does not fit is said before anything is trained
+    if basis.ppo.ptx is not None:
+        say(f"The run {settings.of} mixes texts of pretraining into PPO (ppo.ptx); here every method has its episodes alone.")
     seeds = range(study.seed, study.seed + settings.seeds)
     results = {
         name: [study.trial(f"{name}-{seed}", _trained(basis, settings, method, seed)) for seed in seeds]
