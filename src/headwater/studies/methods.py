@@ -68,7 +68,9 @@ def run(study: Study[Settings]) -> Findings:
     for estimator, own in (("rloo", settings.rloo), ("grpo", settings.grpo)):
         grouped_settings(estimator, own, basis)  # what does not fit is said before anything is trained
     if basis.ppo.ptx is not None:
-        say(f"The run {settings.of} mixes texts of pretraining into PPO (ppo.ptx); here every method has its episodes alone.")
+        say(
+            f"The run {settings.of} mixes texts of pretraining into PPO (ppo.ptx); here every method has its episodes alone."
+        )
     seeds = range(study.seed, study.seed + settings.seeds)
     results = {
         name: [study.trial(f"{name}-{seed}", _trained(basis, settings, method, seed)) for seed in seeds]
