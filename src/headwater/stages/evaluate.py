@@ -52,7 +52,8 @@ def run(stage: Stage) -> dict[str, Any]:
     # Openings are the same on both sides, and no answer's merit.
     own = {name: [tokenizer.decode(answer.tokens) for answer in found] for name, found in answers.items()}
     write_answers(stage, given, answers, texts)
-    scores = judge_all(stage, given, texts, tokenizer, train_judge(stage, tokenizer, precision))
+    judge = train_judge(stage, tokenizer, precision).frozen(dtype)
+    scores = judge_all(stage, given, texts, tokenizer, judge)
     rates = {
         name: win_rate(pair["before"], pair["after"], resamples=recipe.evaluate.bootstrap, seed=stage.seed)
         for name, pair in scores.items()
