@@ -144,9 +144,10 @@ def test_other_losses_teach_something_else(tmp_path, changes):
 
 
 ENCODERS = [{"form": "encoder"}, {"form": "encoder", "pooler": True, "positions": "learned"}]
+PAIR = {"form": "encoder-decoder", "decoder_layers": 1, "decoder_start": 0}
 
 
-@pytest.mark.parametrize("encoder", ENCODERS, ids=["mean", "first token"])
+@pytest.mark.parametrize("encoder", [*ENCODERS, PAIR], ids=["mean", "first token", "encoder-decoder"])
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=4)], ids=["all weights", "lora"])
 def test_an_encoder_becomes_a_reward_model(tmp_path, encoder, lora):
     said = [ranking([[1], [4], [2]])] * 3
@@ -159,7 +160,7 @@ def test_an_encoder_becomes_a_reward_model(tmp_path, encoder, lora):
     assert raw_scores(model.eval(), dialogues).tolist() == [best, second, worst]
 
 
-@pytest.mark.parametrize("encoder", ENCODERS, ids=["mean", "first token"])
+@pytest.mark.parametrize("encoder", [*ENCODERS, PAIR], ids=["mean", "first token", "encoder-decoder"])
 def test_padding_is_no_part_of_what_an_encoder_reads(encoder):
     model = tiny_model("reward", **encoder).eval()
     with torch.no_grad():
@@ -169,7 +170,7 @@ def test_padding_is_no_part_of_what_an_encoder_reads(encoder):
     torch.testing.assert_close(raw_scores(model, dialogues), alone)
 
 
-def test_an_encoder_decoder_is_no_reward_model(tmp_path):
+def test_an_encoder_decoder_must_name_the_token_that_answers_begin_with(tmp_path):
     pair = tiny_model(vocabulary=394, form="encoder-decoder", decoder_layers=1)
-    with pytest.raises(UserError, match="a decoder or an encoder"):
+    with pytest.raises(UserError, match="set decoder_start"):
         trained(tmp_path, [ranking([[1], [2]])], pair)

@@ -54,7 +54,7 @@ def next_token_calibration(model: Model, texts: Sequence[Text]) -> Calibration:
     sure, came = [torch.zeros(0)], [torch.zeros(0, dtype=torch.bool)]
     for batch in split_by_tokens([text.row for text in texts], _BUDGET):
         learnt = batch.per_token["targets"] != IGNORED
-        likeliest = model.language_model(model.backbone(batch.ids)[learnt]).float().softmax(dim=-1).max(dim=-1)
+        likeliest = model.language_model(model.backbone(*batch.inputs())[learnt]).float().softmax(dim=-1).max(dim=-1)
         sure.append(likeliest.values)
         came.append(likeliest.indices == batch.per_token["targets"][learnt])
     return calibration(torch.cat(sure).numpy(), torch.cat(came).numpy())

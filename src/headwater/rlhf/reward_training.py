@@ -52,8 +52,8 @@ def train_reward_model(
     make: the objective, which gets `more` beside what the settings say. With `reward.raters`, raters.json in `folder` says
     what was learnt of the raters. Raises UserError where there is nothing to rank by, or the backbone cannot be read.
     """
-    if backbone.config.form == "encoder-decoder" or backbone.config.patches is not None:
-        raise UserError("A reward model reads one text with a decoder or an encoder: choose another architecture.")
+    if backbone.config.patches is not None:
+        raise UserError("A reward model reads text, and this model reads images: choose another architecture.")
     folder.mkdir(parents=True, exist_ok=True)
     every = list(rankings)
     said = rankings_by_rater(every) if settings.raters else {}
