@@ -1,0 +1,34 @@
+"""The first page: what there is, and where it leads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import RedirectResponse, Response
+
+from headwater import catalogue
+from headwater.serving.pages import work
+from headwater.serving.pages.signing import Anybody, local, with_token
+from headwater.serving.pages.site import HEADERS, Site, page, site_of
+
+router = APIRouter()
+
+
+@router.get("/")
+def show(
+    request: Request,
+    visitor: Anybody,
+    site: Annotated[Site, Depends(site_of)],
+    token: Annotated[str | None, Query()] = None,
+    where: Annotated[str, Query(alias="next")] = "/",
+) -> Response:
+    """The page; `/?token=…` signs in first."""
+    if token is not None:
+        return with_token(request, token, local(where))
+    if not visitor.may_enter:
+        return RedirectResponse("/sign-in", 303, HEADERS)
+    return page(
+        request, "home.html", models=list(site.answering.models), runs=len(catalogue.all_runs(site.root)),
+        waiting=work.waiting(site.store, visitor.person), judged=work.judged(site.store, visitor.person),
+    )  # fmt: skip

@@ -1,0 +1,56 @@
+"""What people say of chat answers, as judgements in the feedback store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from headwater.corpus.shares import share_of
+from headwater.errors import UserError
+from headwater.feedback.comparisons import first_said
+from headwater.feedback.store import TABLES, Store, Writer
+from headwater.serving.pages.answering import Answered, Message
+
+SOURCE = "chat"
+"""The source of prompts that were asked in a chat."""
+
+THUMB = "thumb"
+"""The axis of thumbs: 1 up, −1 down."""
+
+CORRECTED = "corrected"
+"""The flag of a judgement that brings a better text of the person's own."""
+
+
+def keep(store: Store, answers: Sequence[Answered]) -> tuple[int, list[int]]:
+    """The ids of the prompt and of the answers to it, written into the store where they are missing."""
+    conversation = [dict(message) for message in answers[0].conversation]
+    if any(list(answer.conversation) != conversation for answer in answers):
+        raise UserError("These answers are to different conversations: compare answers to one.")
+    with store.writing() as writer:
+        prompt = _prompt(writer, conversation)
+        return prompt, [_response(writer, prompt, answer) for answer in answers]
+
+
+def _prompt(writer: Writer, conversation: list[Message]) -> int:
+    """A prompt's split follows from what was said first, so that a dialogue never stands on both sides."""
+    table, split = TABLES["prompt"], share_of(first_said(conversation))
+    same = (table.c.split == split, table.c.source == SOURCE, table.c.conversation == conversation)
+    found: int | None = writer.connection.execute(select(table.c.id).where(*same)).scalar()
+    if found is not None:
+        return found
+    return writer.insert("prompt", [{"conversation": conversation, "source": SOURCE, "split": split}], "prompt")[0]
+
+
+def _response(writer: Writer, prompt: int, answer: Answered) -> int:
+    table = TABLES["response"]
+    same = (table.c.prompt_id == prompt, table.c.origin == answer.id)
+    found: int | None = writer.connection.execute(select(table.c.id).where(*same)).scalar()
+    if found is not None:
+        return found
+    row: dict[str, Any] = {
+        "prompt_id": prompt, "text": answer.text, "model": answer.model.digest, "sampling": answer.sampling(),
+        "seed": answer.wish.seed, "origin": answer.id,
+    }  # fmt: skip
+    return writer.insert("response", [row], "response")[0]

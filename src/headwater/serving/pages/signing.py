@@ -1,0 +1,192 @@
+"""Who is there, and whether a request comes from our own pages.
+
+A token is the server's own (its holder is an administrator) or a person's. A link `/?token=…` or the form puts it into
+a cookie that scripts cannot read and other sites cannot send. On loopback without a token whoever is there may do
+everything, and gives a name in order to judge; a person who has a token has to show it there, too.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote, unquote, urlsplit
+
+from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi.responses import RedirectResponse, Response
+
+from headwater.errors import UserError
+from headwater.serving.pages import persons, words
+from headwater.serving.pages.persons import Person
+from headwater.serving.pages.site import LANGUAGE_COOKIE, HEADERS, Site, page, site_of
+
+TOKEN_COOKIE, NAME_COOKIE = "headwater_token", "headwater_name"
+_YEAR = 365 * 24 * 3600
+_LONGEST_NAME = 60
+
+router = APIRouter()
+
+
+class Refused(Exception):  # noqa: N818
+    """A page that the visitor may not see. `status` 401: sign in first; 403: not with this role."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.why = why
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who asks. `person` is None for one who gave no name; `key`: holds the server's token, or none is needed."""
+
+    person: Person | None
+    is_admin: bool
+    may_enter: bool
+
+
+def visitor_of(request: Request) -> Visitor:
+    """A dependency: whoever holds the cookies of this request."""
+    site = site_of(request)
+    token, name = request.cookies.get(TOKEN_COOKIE), request.cookies.get(NAME_COOKIE)
+    has_key = site.token is None or (token is not None and secrets.compare_digest(token.encode(), site.token.encode()))
+    person = persons.by_token(site.store, token) if token else None
+    if person is None and has_key and name:
+        person = _named(site, unquote(name))
+    visitor = Visitor(person, has_key or (person is not None and person.role == "admin"), has_key or person is not None)
+    request.state.visitor = visitor
+    return visitor
+
+
+Anybody = Annotated[Visitor, Depends(visitor_of)]
+
+
+def entered(visitor: Anybody) -> Visitor:
+    """A dependency: the visitor, where they may see the pages."""
+    if not visitor.may_enter:
+        raise Refused(401, "sign.first")
+    return visitor
+
+
+def judging(visitor: Annotated[Visitor, Depends(entered)]) -> Person:
+    """A dependency: the person who judges."""
+    if visitor.person is None:
+        raise Refused(401, "sign.name_first")
+    return visitor.person
+
+
+def administering(visitor: Annotated[Visitor, Depends(entered)]) -> Visitor:
+    """A dependency: an administrator."""
+    if not visitor.is_admin:
+        raise Refused(403, "sign.admin_only")
+    return visitor
+
+
+def same_origin(request: Request) -> None:
+    """A dependency of all that changes something: the request was made by one of our own pages."""
+    if request.method in ("GET", "HEAD"):
+        return
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    if origin is None:
+        own = request.headers.get("sec-fetch-site") == "same-origin"
+    else:
+        own = urlsplit(origin).netloc == host
+    if not own:
+        raise Refused(403, "sign.other_site")
+
+
+Entered = Annotated[Visitor, Depends(entered)]
+Judging = Annotated[Person, Depends(judging)]
+Administering = Annotated[Visitor, Depends(administering)]
+
+
+def local(path: str | None) -> str:
+    """Where to go next: a path of this server, else `/`."""
+    known = path is not None and path.startswith("/") and not path.startswith(("//", "/\\"))
+    return path if known and path is not None else "/"
+
+
+def keep(response: Response, request: Request, name: str, value: str) -> None:
+    """Sets a cookie that no script reads and no other site sends."""
+    secure = request.url.scheme == "https"
+    response.set_cookie(name, value, max_age=_YEAR, httponly=True, samesite="strict", secure=secure)
+
+
+def with_token(request: Request, token: str, where: str) -> Response:
+    """Signs in by a token and leads on, without the token in the address; a wrong one leads to the form."""
+    site = site_of(request)
+    right = site.token is not None and secrets.compare_digest(token.encode(), site.token.encode())
+    if not right and persons.by_token(site.store, token) is None:
+        return page(request, "sign.html", 401, told="sign.wrong", where=where, needs=_needs(site))
+    response = RedirectResponse(where, 303, HEADERS)
+    keep(response, request, TOKEN_COOKIE, token)
+    response.delete_cookie(NAME_COOKIE)
+    return response
+
+
+@router.get("/sign-in")
+def form(request: Request, visitor: Anybody, where: Annotated[str, Query(alias="next")] = "/") -> Response:
+    """The form for a token or a name."""
+    needs = "name" if visitor.may_enter else _needs(site_of(request))
+    return page(request, "sign.html", told=None, where=local(where), needs=needs)
+
+
+@router.post("/sign-in")
+def sign_in(
+    request: Request,
+    visitor: Anybody,
+    token: Annotated[str, Form()] = "",
+    name: Annotated[str, Form()] = "",
+    where: Annotated[str, Form(alias="next")] = "/",
+) -> Response:
+    """Takes a token, or the name of a person who needs none."""
+    site = site_of(request)
+    if token.strip():
+        return with_token(request, token.strip(), local(where))
+    if not visitor.may_enter:
+        raise Refused(401, "sign.first")
+    name = " ".join(name.split())[:_LONGEST_NAME]
+    known = persons.by_name(site.store, name) if name else None
+    if not name or name.startswith("simulated:") or (known is not None and not _is_open(known)):
+        told = "sign.name_needed" if not name else "sign.name_taken"
+        return page(request, "sign.html", 400, told=told, where=local(where), needs="name")
+    if known is None:
+        site.store.add_annotator(name)
+    response = RedirectResponse(local(where), 303, HEADERS)
+    keep(response, request, NAME_COOKIE, quote(name))
+    return response
+
+
+@router.post("/sign-out")
+def sign_out() -> Response:
+    """Forgets who was there."""
+    response = RedirectResponse("/", 303, HEADERS)
+    response.delete_cookie(TOKEN_COOKIE)
+    response.delete_cookie(NAME_COOKIE)
+    return response
+
+
+@router.post("/language")
+def choose_language(
+    request: Request, language: Annotated[str, Form()], where: Annotated[str, Form(alias="next")] = "/"
+) -> Response:
+    """Keeps the language that was chosen."""
+    if language not in words.LANGUAGES:
+        raise UserError(f"`{language}` is no language of these pages: choose {' or '.join(words.LANGUAGES)}.")
+    response = RedirectResponse(local(where), 303, HEADERS)
+    keep(response, request, LANGUAGE_COOKIE, language)
+    return response
+
+
+def _needs(site: Site) -> str:
+    return "name" if site.token is None else "token"
+
+
+def _named(site: Site, name: str) -> Person | None:
+    person = persons.by_name(site.store, name)
+    return person if person is not None and _is_open(person) else None
+
+
+def _is_open(person: Person) -> bool:
+    """Whether a name alone is enough: no token was given out for it, and it is a person."""
+    return person.role == "annotator" and not person.has_token and not person.is_disabled

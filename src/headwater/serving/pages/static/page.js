@@ -1,0 +1,110 @@
+// What every page's script shares: words, elements, news, requests, drafts.
+
+const words = JSON.parse(document.getElementById("words").textContent);
+
+/** The words of a key, with {name} filled in. */
+export function say(key, filled = {}) {
+  let said = words[key];
+  if (said === undefined) throw new Error(`no words for ${key}`);
+  for (const [name, value] of Object.entries(filled)) said = said.replaceAll(`{${name}}`, String(value));
+  return said;
+}
+
+/** An element; what is no element among the children becomes text, so nothing in it can be markup. */
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "class") element.className = value;
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export const button = (text, act, properties = {}) => make("button", { type: "button", onclick: act, ...properties }, text);
+
+export const byId = (id) => document.getElementById(id);
+
+let hiding;
+/** Says something at the foot of the page, to screen readers too. */
+export function tell(text, seconds = 5) {
+  const news = byId("news");
+  news.textContent = text;
+  clearTimeout(hiding);
+  if (seconds) hiding = setTimeout(() => (news.textContent = ""), seconds * 1000);
+}
+
+/** Sends JSON and returns what comes back; an Error with the server's sentence where it refuses. */
+export async function send(path, body) {
+  const answer = await post(path, body);
+  return answer.json();
+}
+
+export async function post(path, body, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method: "POST", headers: { "Content-Type": "application/json", Accept: "application/json" },
+      body: JSON.stringify(body), ...options,
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error(say("all.offline"));
+  }
+  if (!answer.ok) throw new Error(await reason(answer));
+  return answer;
+}
+
+async function reason(answer) {
+  try {
+    return (await answer.json()).error;
+  } catch {
+    return say("all.refused", { status: answer.status });
+  }
+}
+
+/** A new id for a judgement: sent again, it is stored once. (randomUUID is not there without https.) */
+export function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** What was kept in this browser under a name, or `otherwise`. */
+export function recall(name, otherwise) {
+  try {
+    return JSON.parse(localStorage.getItem(`headwater.${name}`)) ?? otherwise;
+  } catch {
+    return otherwise;
+  }
+}
+
+/** Keeps a value in this browser; null forgets it. */
+export function keep(name, value) {
+  try {
+    if (value === null) localStorage.removeItem(`headwater.${name}`);
+    else localStorage.setItem(`headwater.${name}`, JSON.stringify(value));
+  } catch {
+    // Private windows may refuse: then a draft does not survive a reload, and nothing else is lost.
+  }
+}
+
+/** Milliseconds that a page was in view, counted from `before`. */
+export class Stopwatch {
+  constructor(before = 0) {
+    this.before = before;
+    this.since = document.hidden ? null : performance.now();
+    document.addEventListener("visibilitychange", () => {
+      this.before = this.now();
+      this.since = document.hidden ? null : performance.now();
+    });
+  }
+  now() {
+    return Math.round(this.before + (this.since === null ? 0 : performance.now() - this.since));
+  }
+  restart(before = 0) {
+    this.before = before;
+    this.since = document.hidden ? null : performance.now();
+  }
+}
