@@ -8,93 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from headwater.errors import UserError
+from headwater.models.answer import Answer, Ending, Row
 from headwater.models.cache import Cache, KeyValueCache
 from headwater.models.model import Model
 from headwater.models.prefixes import Prefixes, common
 from headwater.models.sampling import Sampling, choose, likeliest
+from headwater.models.shared_start import can_share, common_length
 from headwater.models.transcript import Decode, Transcript
 from headwater.progress import Progress
 
 __all__ = ["Answer", "Ending", "Generator", "Sampling", "generate", "stream", "stream_text"]
 
-Ending = Literal["stop token", "stop string", "length"]
-"""Why an answer ended; "length": at its limit or at the end of the model's context."""
 _WORTH_WAITING = 16
 """Tokens of a common beginning for which a prompt waits until another one is read."""
-
-
-@dataclass
-class Answer:
-    """What a row has said so far. The stop token, where there is one, is its last token."""
-
-    prompt: list[int]
-    """What was asked: the tokens before the answer, or an encoder-decoder's source."""
-    tokens: list[int] = field(default_factory=list)
-    log_probabilities: list[float] = field(default_factory=list)
-    """log π of each token at the sampling temperature, in nats."""
-    ended: bool = False
-    """Whether a stop token or a stop string came before the limit."""
-    ending: Ending | None = None
-    """Why it ended; None while it goes on."""
-    text: str = ""
-    """Where the generator has a decoder: what may be shown so far. Whole characters, cut before a stop string; a part
-    of the tokens' text is held back as long as it may be the beginning of one."""
-    alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
-    """Where `Sampling.alternatives` asks for them: of each token, the likeliest ones in its place."""
-    reused: int = 0
-    """Tokens of the prompt whose keys and values an earlier row had."""
-
-
-@dataclass
-class _Row:
-    answer: Answer
-    sampling: Sampling
-    uniforms: Tensor
-    begin: list[int]
-    """What stands before the answer in the decoder."""
-    length: int
-    """Tokens of the row in the cache."""
-    transcript: Transcript | None
-
-    @property
-    def cached(self) -> list[int]:
-        """The tokens whose keys and values the cache holds."""
-        return [*self.begin, *self.answer.tokens][: self.length]
-
-    @property
-    def unread(self) -> int:
-        """Tokens before the answer that are not in the cache yet."""
-        return len(self.begin) - self.length
-
-    def take(self, token: int, log_probability: float) -> None:
-        """The row's next token."""
-        answer = self.answer
-        answer.tokens.append(token)
-        answer.log_probabilities.append(log_probability)
-        if token in self.sampling.stop_tokens:
-            answer.ending = "stop token"
-        elif len(answer.tokens) >= self.sampling.max_new_tokens:
-            answer.ending = "length"
-        if self.transcript is not None:
-            self._write(self.transcript)
-        answer.ended = answer.ending in ("stop token", "stop string")
-
-    def _write(self, transcript: Transcript) -> None:
-        answer = self.answer
-        if answer.ending != "stop token":
-            transcript.add(answer.tokens[-1])
-        if transcript.stopped:
-            answer.ending = "stop string"
-        if answer.ending is not None:
-            transcript.finish()
-        answer.text = transcript.text
 
 
 class Generator:
@@ -106,19 +39,16 @@ class Generator:
     dialogue's next turn, is read from where they part. Memory is (slots + kept) · capacity tokens, taken beforehand.
     """
 
-    def __init__(
-        self, model: Model, slots: int, capacity: int, decode: Decode | None = None, kept: int = 0
-    ) -> None:
+    def __init__(self, model: Model, slots: int, capacity: int, decode: Decode | None = None, kept: int = 0) -> None:
         self.model = model
         self.capacity = capacity
         self.decode = decode
         self.cache = model.backbone.new_cache(slots + kept, capacity, model.dtype)
         self.slots = slots
-        self.rows: list[_Row] = []
-        self.reading: list[_Row] = []
+        self.rows: list[Row] = []
+        self.reading: list[Row] = []
         """Rows whose prompts are not read to their end; their slots follow those of `rows`."""
-        # No other cache can go back to an earlier length.
-        self.prefixes = Prefixes(range(slots, slots + kept) if type(self.cache) is KeyValueCache else ())
+        self.prefixes = Prefixes(range(slots, slots + kept) if can_share(model.backbone) else ())
 
     @property
     def free(self) -> int:
@@ -139,8 +69,9 @@ class Generator:
         self.rows += new
         if is_encoder_decoder(self.model):
             self._encode(slots, prompts)
-        ids, real = padded([row.begin for row in new])
-        self._forward(ids, slots, torch.zeros_like(slots), real.sum(dim=1), new)
+        shared = self._read_shared_start([row.begin for row in new], slots)
+        ids, real = padded([row.begin[shared:] for row in new])
+        self._forward(ids, slots, torch.full_like(slots, shared), real.sum(dim=1), new)
         self._release()
         return [row.answer for row in new]
 
@@ -154,7 +85,7 @@ class Generator:
         row, slot = self._row(list(prompt), sampling, seed), self.slots - self.free
         source, row.length = self._known(row.begin)
         if row.length:
-            self.cache.move(source, slot)
+            cast(KeyValueCache, self.cache).spread(source, torch.tensor([slot]), row.length)
         row.answer.reused = row.length
         self.reading.append(row)
         return row.answer
@@ -212,9 +143,9 @@ class Generator:
             ids, documents = padded(sources)
             self.cache.remember(slots, self.model.backbone.encode(ids, documents), documents)
 
-    def _next_to_read(self, budget: int) -> list[_Row]:
+    def _next_to_read(self, budget: int) -> list[Row]:
         """The first rows that, padded to the longest, stay within the budget and their slots; at least one."""
-        group: list[_Row] = []
+        group: list[Row] = []
         widest = furthest = 0
         for row in self.reading:
             widest, furthest = max(widest, min(row.unread, budget)), max(furthest, row.length)
@@ -235,7 +166,17 @@ class Generator:
                 slot, length = index, shared
         return slot, min(length, len(begin) - 1)
 
-    def _row(self, prompt: list[int], sampling: Sampling, seed: int) -> _Row:
+    def _read_shared_start(self, begins: Sequence[list[int]], slots: Tensor) -> int:
+        """Computes the keys and values of the beginning that rows have in common, once, and returns its length."""
+        with resting(self.model):
+            length = common_length(begins) if can_share(self.model.backbone) else 0
+            if length:
+                self.cache.begin(slots[:1], torch.zeros(1, dtype=torch.long), torch.full((1,), length))
+                self.model.backbone(torch.tensor([begins[0][:length]]), cache=self.cache)
+                cast(KeyValueCache, self.cache).spread(int(slots[0]), slots[1:], length)
+        return length
+
+    def _row(self, prompt: list[int], sampling: Sampling, seed: int) -> Row:
         begin = first_tokens(self.model, prompt)
         room = self.capacity - len(begin)
         if room < 1:
@@ -246,9 +187,9 @@ class Generator:
         generator = torch.Generator().manual_seed(seed)
         uniforms = torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64)
         transcript = Transcript(self.decode, sampling.stop_strings) if self.decode is not None else None
-        return _Row(Answer(prompt), sampling, uniforms, begin, len(begin), transcript)
+        return Row(Answer(prompt), sampling, uniforms, begin, len(begin), transcript)
 
-    def _forward(self, ids: Tensor, slots: Tensor, starts: Tensor, lengths: Tensor, rows: list[_Row]) -> None:
+    def _forward(self, ids: Tensor, slots: Tensor, starts: Tensor, lengths: Tensor, rows: list[Row]) -> None:
         with resting(self.model):
             logits = next_logits(self.model, self.cache, ids, slots, starts, lengths)
         if not rows:

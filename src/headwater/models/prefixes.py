@@ -35,10 +35,8 @@ class Prefixes:
         if longest is not None:
             self._use(longest)
             return None
-        shorter = next((slot for slot, held in self._held.items() if common(held, tokens) == len(held)), None)
-        if shorter is not None:
-            slot = shorter
-        else:
+        slot = next((slot for slot, held in self._held.items() if common(held, tokens) == len(held)), None)
+        if slot is None:
             slot = self._free.pop() if self._free else next(iter(self._held))
         self._held.pop(slot, None)
         self._held[slot] = list(tokens)
