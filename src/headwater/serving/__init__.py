@@ -1,0 +1,1 @@
+"""A model on the network: batching engine, OpenAI-style API."""
