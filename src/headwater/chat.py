@@ -107,7 +107,7 @@ def prompt_ids(model: Model, tokenizer: Tokenizer, conversation: list[dict[str, 
     if is_encoder_decoder(model):
         return tokenizer.encode(last, special=True)
     if not tokenizer.has_chat_template:
-        return _opening(tokenizer, last)
+        return opening_ids(tokenizer, last)
     while True:
         ids = tokenizer.chat(conversation, continuation="")
         first = 1 if conversation[0]["role"] == "system" else 0
@@ -128,7 +128,7 @@ def told_before(tokenizer: Tokenizer, system: str) -> list[dict[str, str]]:
     return told
 
 
-def _opening(tokenizer: Tokenizer, text: str) -> list[int]:
+def opening_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """A text to go on from. What frames it at its end (`</s>`) would end it."""
     ids = tokenizer.encode(text, special=True)
     while ids and ids[-1] in tokenizer.stop_tokens:

@@ -58,6 +58,7 @@ def build() -> typer.Typer:
     app.command("import-rankings")(import_rankings)
     app.command("study")(study)
     app.command("chat")(chat)
+    app.command("serve")(serve)
     app.command("models")(models)
     app.command("diagnose")(diagnose)
     app.command("probe")(probe)
@@ -200,6 +201,41 @@ def chat(
     told = SYSTEM if system is None else system
     controls = (top_k, top_p, min_p, repetition_penalty, stop or ())
     talk(folder, prompt, greedy, max_new_tokens, temperature, seed, told, *controls)
+
+
+def serve(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL…", help="Runs, RUN/STAGE, or folders of models; a run: its last model."),
+    ],
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine, a token is demanded.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")] = 8000,
+    token: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What clients must show; else $HEADWATER_TOKEN.")
+    ] = None,
+    slots: Annotated[int, typer.Option(min=1, max=256, help="Answers that a model writes side by side.")] = 16,
+    context: Annotated[int, typer.Option(min=2, help="Tokens of a prompt with its answer, at most.")] = 2048,
+    queue: Annotated[int, typer.Option(min=16, help="Answers that may wait; beyond, clients are told to.")] = 64,
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16", help="Of models that write; auto: what is faster here.")
+    ] = "auto",
+    root: Root = None,
+) -> None:
+    """Serve models over HTTP, in the form of OpenAI's API."""
+    from headwater import catalogue
+    from headwater.errors import UserError
+
+    try:
+        from headwater.serving.engine import Limits
+        from headwater.serving.server import serve as answer_clients
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "starlette", "uvicorn", "h11"):
+            raise
+        raise UserError("Serving needs two packages more: `pip install 'headwater[serve]'`.") from None
+    limits = Limits(slots=slots, capacity=context, waiting=queue)
+    answer_clients(names, catalogue.runs_root(root), host, port, token, limits, precision)
 
 
 def diagnose(

@@ -51,10 +51,17 @@ class KeyValueCache:
         """Position at which each row's new keys go, [batch]."""
         self.span = 0
         """Keys that attention looks at: the longest row after this pass."""
+        self.filled = torch.zeros(slots, dtype=torch.long)
+        """Tokens that each slot holds: what there is to copy."""
+        self._seen: slice | Tensor = self.rows
 
     def begin(self, rows: Tensor, starts: Tensor, lengths: Tensor) -> None:
         self.rows, self.starts = rows, starts
         self.span = int(starts.max()) + int(lengths.max())
+        self.filled[rows] = starts + lengths
+        first, count = int(rows[0]), len(rows)
+        # The usual case, slots side by side: a view, no copy.
+        self._seen = slice(first, first + count) if torch.equal(rows, torch.arange(first, first + count)) else rows
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Writes new keys and values [batch, heads, time, head_dim]; returns all up to `span`."""
@@ -62,23 +69,24 @@ class KeyValueCache:
         places = self.starts[:, None] + torch.arange(time)
         self.keys[layer][self.rows[:, None], :, places] = keys.transpose(1, 2)
         self.values[layer][self.rows[:, None], :, places] = values.transpose(1, 2)
-        count = len(self.rows)
-        if torch.equal(self.rows, torch.arange(count)):  # the usual case: a view, no copy
-            return self.keys[layer][:count, :, : self.span], self.values[layer][:count, :, : self.span]
-        return self.keys[layer][self.rows, :, : self.span], self.values[layer][self.rows, :, : self.span]
+        return self.keys[layer][self._seen, :, : self.span], self.values[layer][self._seen, :, : self.span]
 
     def remember(self, rows: Tensor, memory: Tensor, documents: Tensor | None) -> None:  # noqa: ARG002
         raise TypeError("a decoder without an encoder has no source to remember")
 
     def move(self, source: int, target: int) -> None:
-        self.keys[:, target] = self.keys[:, source]
-        self.values[:, target] = self.values[:, source]
+        length = int(self.filled[source])
+        for states in (self.keys, self.values):
+            states[:, target, :, :length] = states[:, source, :, :length]
+        self.filled[target] = length
 
     def spread(self, source: int, targets: Tensor, length: int) -> None:
         """Copies the first `length` tokens of a slot onto others."""
         for states in (self.keys, self.values):
             states[:, targets, :, :length] = states[:, source : source + 1, :, :length]
+        self.filled[targets] = length
 
     def select(self, order: Tensor) -> None:
         self.keys[:, : len(order)] = self.keys[:, order]
         self.values[:, : len(order)] = self.values[:, order]
+        self.filled[: len(order)] = self.filled[order]

@@ -50,6 +50,10 @@ class Sampling:
     """Tokens that are never chosen, such as padding."""
     stop_strings: tuple[str, ...] = ()
     """An answer ends before any of these texts; it takes a decoder, which the generator is given."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token, what is added to its logit), as in OpenAI's API."""
+    alternatives: int = 0
+    """So many of the likeliest tokens are told at each place of the answer."""
 
     def __post_init__(self) -> None:
         rules = {
@@ -60,6 +64,8 @@ class Sampling:
             "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "above 0"),
             "presence_penalty": (abs(self.presence_penalty) <= 100, "from -100 to 100"),
             "frequency_penalty": (abs(self.frequency_penalty) <= 100, "from -100 to 100"),
+            "logit_bias": (all(abs(bias) <= 100 for _, bias in self.logit_bias), "from -100 to 100"),
+            "alternatives": (self.alternatives >= 0, "0 or more"),
             "no_repeat_ngram": (self.no_repeat_ngram is None or self.no_repeat_ngram >= 1, "1 or more"),
         }
         for name, (right, limits) in rules.items():
@@ -87,6 +93,7 @@ class Sampling:
             or self.frequency_penalty
             or self.no_repeat_ngram
             or self.forbidden_tokens
+            or self.logit_bias
         )
 
 
@@ -103,14 +110,48 @@ def choose(
     The log-probability is that of the model's distribution at the row's temperature (greedy: 1), before truncation and
     penalties: what a policy-gradient method needs.
     """
-    temperatures = torch.tensor([1.0 if sampling.greedy else sampling.temperature for sampling in samplings])
-    log_probabilities = (logits / temperatures[:, None]).log_softmax(dim=-1)
-    weights = log_probabilities.exp().double()
+    log_probabilities = at_temperature(logits, samplings)
+    tokens = _picked(logits, log_probabilities, samplings, uniforms, prompts, answers)
+    chosen = log_probabilities.gather(1, tokens[:, None])[:, 0]
+    return list(zip(tokens.tolist(), chosen.tolist(), strict=True))
+
+
+def at_temperature(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """The model's log-probabilities at each row's temperature (greedy: 1): [rows, vocabulary]."""
+    return (logits / _temperatures(samplings)[:, None]).log_softmax(dim=-1)
+
+
+def likeliest(logits: Tensor, sampling: Sampling) -> list[tuple[int, float]]:
+    """The `alternatives` likeliest tokens of one row's logits [vocabulary], the likeliest first, with log-probabilities as
+    `choose` gives them."""
+    found = at_temperature(logits[None], [sampling])[0].topk(min(sampling.alternatives, logits.shape[-1]))
+    return list(zip(found.indices.tolist(), found.values.tolist(), strict=True))
+
+
+def _temperatures(samplings: Sequence[Sampling]) -> Tensor:
+    return torch.tensor([1.0 if sampling.greedy else sampling.temperature for sampling in samplings])
+
+
+def _picked(
+    logits: Tensor,
+    log_probabilities: Tensor,
+    samplings: Sequence[Sampling],
+    uniforms: Tensor,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+) -> Tensor:
+    """Each row's next token, [rows]."""
+    temperatures = _temperatures(samplings)
     penalised = [index for index, sampling in enumerate(samplings) if sampling.penalises]
     if penalised:
         logits = logits.clone()
         for index in penalised:
             logits[index] = penalise(logits[index], samplings[index], prompts[index], answers[index])
+    greedy = torch.tensor([sampling.greedy for sampling in samplings])
+    if bool(greedy.all()):
+        return logits.argmax(dim=-1)
+    weights = log_probabilities.exp().double()
+    if penalised:
         weights[penalised] = (logits[penalised] / temperatures[penalised, None]).softmax(dim=-1).double()
     truncated = [index for index, sampling in enumerate(samplings) if sampling.truncates]
     if truncated:
@@ -118,11 +159,7 @@ def choose(
     cumulative = weights.cumsum(dim=-1)
     drawn = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True)[:, 0]
     tokens = drawn.clamp(max=logits.shape[-1] - 1)
-    if any(sampling.greedy for sampling in samplings):
-        greedy = torch.tensor([sampling.greedy for sampling in samplings])
-        tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
-    chosen = log_probabilities.gather(1, tokens[:, None])[:, 0]
-    return list(zip(tokens.tolist(), chosen.tolist(), strict=True))
+    return torch.where(greedy, logits.argmax(dim=-1), tokens) if bool(greedy.any()) else tokens
 
 
 def truncate(weights: Tensor, samplings: Sequence[Sampling]) -> Tensor:
@@ -157,6 +194,8 @@ def penalise(logits: Tensor, sampling: Sampling, prompt: Sequence[int], answer: 
         counts = Counter(answer)
         said, times = torch.tensor(list(counts)), torch.tensor(list(counts.values()), dtype=logits.dtype)
         logits[said] -= sampling.presence_penalty + sampling.frequency_penalty * times
+    for token, bias in sampling.logit_bias:
+        logits[token] += bias
     if sampling.forbidden_tokens:
         logits[torch.tensor(sampling.forbidden_tokens)] = _NEVER
     if sampling.no_repeat_ngram:

@@ -1,1 +1,1 @@
-"""Models for other programs and for people: the engine, the API and the web pages."""
+"""A model on the network: batching engine, OpenAI-style API."""

@@ -1,0 +1,125 @@
+"""Where requests meet models: which model is meant, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from headwater.chat import opening_ids
+from headwater.chat import stop_tokens as ends_of
+from headwater.errors import UserError
+from headwater.models.generate import Sampling, first_tokens, is_encoder_decoder
+from headwater.serving.engine import Engine, Limits, Line
+from headwater.serving.failure import Refusal
+from headwater.serving.metrics import Metrics
+from headwater.serving.requests import ChatRequest, CompletionRequest, Sampled
+from headwater.serving.served import EMBEDS, SCORES, WRITES, Served
+
+_CANNOT = {
+    WRITES: "writes no text",
+    SCORES: "scores no answers",
+    EMBEDS: "makes no embeddings",
+}
+
+
+class Desk:
+    """All that the routes work with: the models, the engine that runs them, and what is counted."""
+
+    def __init__(self, served: Sequence[Served], limits: Limits | None = None) -> None:
+        self.served = {each.name: each for each in served}
+        self.metrics = Metrics()
+        limits = limits or Limits()
+        lines = {
+            name: Line(each.model, each.tokenizer.decode, limits)
+            for name, each in self.served.items()
+            if each.does == WRITES
+        }
+        self.engine = Engine(lines, limits, self.metrics)
+
+    def model(self, name: str | None, does: str) -> Served:
+        """The model of this name, or the first that does this. Raises Refusal where there is none: 404, or 400."""
+        if name is None:
+            found = next((each for each in self.served.values() if each.does == does), None)
+            if found is None:
+                raise Refusal(404, f"Nothing that is served {does[:-1]}s.", "model", "model_not_found")
+            return found
+        if name not in self.served:
+            there = ", ".join(self.served)
+            raise Refusal(404, f"There is no such model here; there are: {there}.", "model", "model_not_found")
+        if self.served[name].does != does:
+            raise Refusal(400, f"{name} {_CANNOT[does]}.", "model", "invalid_value")
+        return self.served[name]
+
+    def dialogue(self, served: Served, asked: ChatRequest) -> list[int]:
+        """The tokens of a dialogue with an assistant's turn opened; where the last turn is an assistant's, it is gone on from.
+
+        Raises Refusal where the model takes no dialogue, or none like it.
+        """
+        if not served.tokenizer.has_chat_template or is_encoder_decoder(served.model):
+            raise Refusal(400, f"{served.name} holds no dialogues: use /v1/completions.", "model", "invalid_value")
+        turns, begun = asked.messages, ""
+        if len(turns) > 1 and turns[-1].role == "assistant":
+            turns, begun = turns[:-1], turns[-1].content
+        try:
+            ids = served.tokenizer.chat([turn.model_dump() for turn in turns], begun)
+        except UserError as error:
+            raise Refusal(400, str(error), "messages", "invalid_value") from None
+        return self._fitting(served, ids, "messages")
+
+    def prompts(self, served: Served, asked: CompletionRequest) -> list[list[int]]:
+        """The tokens of prompts to go on from."""
+        found = []
+        for index, prompt in enumerate(asked.prompt):
+            param = "prompt" if len(asked.prompt) == 1 else f"prompt[{index}]"
+            if isinstance(prompt, str):
+                framed = is_encoder_decoder(served.model)
+                prompt = (
+                    served.tokenizer.encode(prompt, special=True) if framed else opening_ids(served.tokenizer, prompt)
+                )
+            check_ids(served, prompt, param)
+            found.append(self._fitting(served, prompt, param))
+        return found
+
+    def _fitting(self, served: Served, ids: list[int], param: str) -> list[int]:
+        capacity = self.engine.lines[served.name].capacity
+        try:
+            room = capacity - len(first_tokens(served.model, ids))
+        except UserError:
+            room = 0
+        if room < 1:
+            message = f"{len(ids)} tokens leave no room for an answer: {served.name} holds {capacity} with the answer."
+            raise Refusal(400, message, param, "context_length_exceeded")
+        return ids
+
+    def sampling(self, served: Served, asked: Sampled) -> Sampling:
+        """How the next token is chosen, and where an answer ends."""
+        bias = tuple((int(token), value) for token, value in (asked.logit_bias or {}).items())
+        if any(token >= served.model.config.vocabulary for token, _ in bias):
+            raise Refusal(400, f"{served.name} has no token of such a number.", "logit_bias", "invalid_value")
+        return Sampling(
+            asked.limit or self.engine.lines[served.name].capacity,
+            1.0 if asked.temperature is None else asked.temperature,
+            asked.top_k,
+            asked.top_p,
+            ends_of(served.tokenizer),
+            asked.min_p,
+            presence_penalty=asked.presence_penalty or 0.0,
+            frequency_penalty=asked.frequency_penalty or 0.0,
+            stop_strings=tuple(asked.stop or ()),
+            logit_bias=bias,
+            alternatives=asked.alternatives or 0,
+        )
+
+    def gauges(self) -> Mapping[str, tuple[str, float]]:
+        """What is true now, for the metrics."""
+        slots = self.engine.limits.slots * len(self.engine.lines)
+        return {
+            "slots": ("Answers that can be written side by side.", slots),
+            "slots_busy": ("Answers that are being written.", self.engine.running),
+            "queue_waiting": ("Answers and other work that wait.", self.engine.waiting),
+        }
+
+
+def check_ids(served: Served, ids: Sequence[int], param: str) -> None:
+    """Raises Refusal where token ids are none of the model's."""
+    if any(token >= served.model.config.vocabulary for token in ids):
+        raise Refusal(400, f"{served.name} has no token of such a number.", param, "invalid_value")

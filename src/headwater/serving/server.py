@@ -1,0 +1,210 @@
+"""`headwater serve`: finds the models, opens the socket, and ends well."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from headwater.errors import UserError
+from headwater.serving import served as models
+from headwater.serving.app import build
+from headwater.serving.desk import Desk
+from headwater.serving.engine import Engine, Limits
+from headwater.serving.guard import LOOPBACK
+from headwater.training.precision import DTYPES, choose_precision
+from headwater.training.settings import Precision
+
+MOST_CONNECTIONS = 512
+GRACE = 4.0
+"""Seconds that running answers may take to end when the server is to stop."""
+PATIENCE = 15.0
+"""Seconds within which a request's head must be there, and a client must read on."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens."""
+
+    host: str
+    port: int
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def url(self, port: int) -> str:
+        """With the port that was found where any would do."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP of clients that have all but endless time: whoever sends no whole head, or does not read, is let go."""
+
+    _head: asyncio.TimerHandle | None = None
+    _write: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def _watch(self) -> None:
+        """The clock runs from the connection, or from the first byte of a further request, until the head is whole."""
+        waits = self.cycle is None or self.cycle.response_complete
+        if waits and self._head is None and self.timeout_keep_alive_task is None:
+            self._head = self.loop.call_later(PATIENCE, self.transport.abort)
+        elif not waits and self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write is not None:
+            self._write.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head, self._write):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+
+class Server(uvicorn.Server):
+    """Lets running answers end before it closes; what is not done by then is given up."""
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        config = uvicorn.Config(
+            app,
+            http=PatientProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=2,
+            proxy_headers=False,
+        )
+        super().__init__(config)
+        self.engine = engine
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.engine.refuse()
+        end = time.monotonic() + GRACE
+        while (self.engine.running or self.engine.waiting) and not self.force_exit and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(self.engine.stop)
+        await super().shutdown(sockets)
+
+
+def serve(
+    names: Sequence[str],
+    root: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    limits: Limits | None = None,
+    precision: str = "auto",
+) -> None:
+    """Serves models until Ctrl-C or SIGTERM. Arguments as `headwater serve --help` says.
+
+    Raises UserError where there is nothing to serve, where a model cannot be, or where the address cannot be used.
+    """
+    if precision not in get_args(Precision):
+        raise UserError(f"--precision is `{precision}`: give one of {', '.join(get_args(Precision))}.")
+    address, limits = Address(host, port), limits or Limits()
+    folders = models.find(names, root)
+    token = checked_token(token or os.environ.get("HEADWATER_TOKEN") or None)
+    made = token is None and not address.is_local
+    if made:
+        token = secrets.token_urlsafe(32)
+    with listening(address) as listener:
+        chosen = choose_precision(cast(Precision, precision))
+        desk = Desk([models.load(name, folder, DTYPES[chosen]) for name, folder in folders.items()], limits)
+        app = build(desk, token=token, hosts=LOOPBACK if address.is_local else None)
+        said = [f"{address.url(listener.getsockname()[1])}/v1 serves", *_told(desk, chosen)]
+        if made:
+            said.append(f"  token: {token}")
+        print("\n".join([*said, "Ctrl-C ends it."]), flush=True)
+        run(app, desk.engine, listener)
+    print("Stopped.", file=sys.stderr, flush=True)
+
+
+def run(app: ASGIApp, engine: Engine, listener: socket.socket) -> None:
+    """Until a signal comes; the second Ctrl-C waits for nothing."""
+    server = Server(app, engine)
+    engine.start()
+    # uvicorn raises the signal again when it has ended: by then it has done what it should.
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.run(sockets=[listener])
+    finally:
+        engine.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def listening(address: Address) -> socket.socket:
+    """A socket that listens there. Raises UserError where it cannot."""
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((address.host, address.port), family=family, backlog=1024)
+    except socket.gaierror:
+        raise UserError(f"--host {address.host} is no address of this machine: give one such as 127.0.0.1.") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            mend = f"give another, as --port {address.port + 1 if address.port < 65535 else 8000}"
+            raise UserError(f"Port {address.port} of {address.host} is in use: {mend}.") from None
+        if error.errno == errno.EACCES:
+            raise UserError(f"Port {address.port} is only for the system: give one above 1023.") from None
+        raise UserError(f"--host {address.host} is no address of this machine: give one such as 127.0.0.1.") from None
+
+
+def checked_token(token: str | None) -> str | None:
+    """The token itself. Raises UserError where a client could not send it, or where it is easily guessed."""
+    if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token):
+        raise UserError(
+            "The token must have at least 16 letters, digits or signs of ASCII, and no space: give another."
+        )
+    return token
+
+
+def _told(desk: Desk, precision: str) -> list[str]:
+    """A line for each model."""
+    width = max(map(len, desk.served))
+    lines = []
+    for name, each in desk.served.items():
+        what = {models.SCORES: "scores answers", models.EMBEDS: "makes embeddings"}.get(each.does, "")
+        if each.does == models.WRITES:
+            line = desk.engine.lines[name]
+            what = f"writes, in {precision}: {desk.engine.limits.slots} answers of {line.capacity} tokens at a time"
+        lines.append(f"  {name:{width}}  {what}")
+    return lines
