@@ -221,9 +221,15 @@ def serve(
     precision: Annotated[
         str, typer.Option(metavar="auto|fp32|bf16", help="Of models that write; auto: what is faster here.")
     ] = "auto",
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STORE", help="Where judgements go: a file or postgresql://…; else judgements.db in the run's folder."
+        ),
+    ] = None,
     root: Root = None,
 ) -> None:
-    """Serve models over HTTP, in the form of OpenAI's API."""
+    """Serve models over HTTP: in the form of OpenAI's API, and as pages to chat, to judge and to look at runs."""
     from headwater import catalogue
     from headwater.errors import UserError
 
@@ -235,7 +241,7 @@ def serve(
             raise
         raise UserError("Serving needs two packages more: `pip install 'headwater[serve]'`.") from None
     limits = Limits(slots=slots, capacity=context, waiting=queue)
-    answer_clients(names, catalogue.runs_root(root), host, port, token, limits, precision)
+    answer_clients(names, catalogue.runs_root(root), host, port, token, limits, precision, store)
 
 
 def diagnose(

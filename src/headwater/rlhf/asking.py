@@ -47,19 +47,28 @@ def draw_answers(
     """
     settings = stage.recipe.feedback
     tokenizer = Tokenizer.load(policy.model)
-    chosen = _chosen(stage, tokenizer, shares)
+    chosen = choose_prompts(stage, tokenizer, shares)
     model, _ = load_model(policy.model)
-    ppo = stage.recipe.ppo
-    sampling = Sampling(ppo.max_new_tokens, ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
     ids = [prompt.ids for _, prompt in chosen for _ in range(settings.responses)]
-    # Seeds that no other stage of this round uses, nor any other round.
-    seeds = [(stage.seed * 1_000_003 + stage.recipe.round.number) * 1_000_003 + place for place in range(len(ids))]
-    answers = generate(model, ids, sampling, seeds, label="answers to be judged")
+    seeds = [seed for place in range(len(chosen)) for seed in seeds_of(stage, place)]
+    answers = generate(model, ids, sampling_of(stage, tokenizer), seeds, label="answers to be judged")
     with store.writing(made) as writer:
-        _write(stage, writer, policy, chosen, answers, seeds, tokenizer)
+        write_tasks(stage, writer, policy, chosen, answers, seeds, tokenizer)
 
 
-def _chosen(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) -> list[tuple[str, Prompt]]:
+def sampling_of(stage: Stage, tokenizer: Tokenizer) -> Sampling:
+    """How answers to be judged are drawn: as PPO draws its own."""
+    ppo = stage.recipe.ppo
+    return Sampling(ppo.max_new_tokens, ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
+
+
+def seeds_of(stage: Stage, place: int) -> list[int]:
+    """The seeds of the answers to the prompt at this place: those that no other stage of this round uses, nor another round."""
+    first = (stage.seed * 1_000_003 + stage.recipe.round.number) * 1_000_003 + place * stage.recipe.feedback.responses
+    return [first + number for number in range(stage.recipe.feedback.responses)]
+
+
+def choose_prompts(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) -> list[tuple[str, Prompt]]:
     """(share, prompt) of what is asked: as many of each share as its part of all."""
     task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
     total = sum(SHARES[share] for share in shares)
@@ -73,7 +82,7 @@ def _chosen(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) -> list[t
     return chosen
 
 
-def _write(
+def write_tasks(
     stage: Stage,
     writer: Writer,
     policy: PolicyOrigin,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,13 +27,20 @@ class Guard:
     """ASGI middleware around the whole application.
 
     token: what a client must show as `Authorization: Bearer …`; None: nothing. hosts: names by which the server may be
-    asked, against pages elsewhere whose domain points here (DNS rebinding); None: any.
+    asked, against pages elsewhere whose domain points here (DNS rebinding); None: any. is_page: paths of our own pages, which
+    check for themselves who is there, by a cookie, and take forms.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, paths: Collection[str], token: str | None, hosts: Collection[str] | None
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        paths: Collection[str],
+        token: str | None,
+        hosts: Collection[str] | None,
+        is_page: Callable[[str], bool] = lambda _path: False,
     ) -> None:
-        self.app, self.metrics, self.paths, self.hosts = app, metrics, paths, hosts
+        self.app, self.metrics, self.paths, self.hosts, self.is_page = app, metrics, paths, hosts, is_page
         self.token = None if token is None else token.encode()
         self._active = 0
 
@@ -70,7 +77,8 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and urlsplit(origin.decode("latin-1")).netloc.encode("latin-1") != headers.get(b"host"):
             raise Refusal(403, "Pages of other sites may not ask here.", None, "origin_not_allowed")
-        if self.token is not None and scope["path"] != OPEN:
+        page = self.is_page(scope["path"])
+        if self.token is not None and scope["path"] != OPEN and not page:
             kind, _, shown = headers.get(b"authorization", b"").partition(b" ")
             if kind.lower() != b"bearer" or not hmac.compare_digest(shown.strip(), self.token):
                 raise Refusal(401, "A valid token is needed: Authorization: Bearer TOKEN.", None, "invalid_api_key")
@@ -81,7 +89,7 @@ class Guard:
             raise _too_large()
         # A form of another site can send this or that without being asked by the browser, but no JSON.
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if scope["method"] == "POST" and kind != b"application/json":
+        if scope["method"] == "POST" and kind != b"application/json" and not page:
             raise Refusal(415, "The body must be JSON, with content-type: application/json.", None, "not_json")
 
 

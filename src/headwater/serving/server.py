@@ -26,6 +26,7 @@ from headwater.serving.app import build
 from headwater.serving.desk import Desk
 from headwater.serving.engine import Engine, Limits
 from headwater.serving.guard import LOOPBACK
+from headwater.serving.pages.opening import open_site
 from headwater.training.precision import DTYPES, choose_precision
 from headwater.training.settings import Precision
 
@@ -133,8 +134,9 @@ def serve(
     token: str | None = None,
     limits: Limits | None = None,
     precision: str = "auto",
+    store: str | None = None,
 ) -> None:
-    """Serves models until Ctrl-C or SIGTERM. Arguments as `headwater serve --help` says.
+    """Serves models, and the pages about them, until Ctrl-C or SIGTERM. Arguments as `headwater serve --help` says.
 
     Raises UserError where there is nothing to serve, where a model cannot be, or where the address cannot be used.
     """
@@ -149,12 +151,16 @@ def serve(
     with listening(address) as listener:
         chosen = choose_precision(cast(Precision, precision))
         desk = Desk([models.load(name, folder, DTYPES[chosen]) for name, folder in folders.items()], limits)
-        app = build(desk, token=token, hosts=LOOPBACK if address.is_local else None)
-        said = [f"{address.url(listener.getsockname()[1])}/v1 serves", *_told(desk, chosen)]
-        if made:
-            said.append(f"  token: {token}")
-        print("\n".join([*said, "Ctrl-C ends it."]), flush=True)
-        run(app, desk.engine, listener)
+        with open_site(names, root, desk, folders, token, store) as site:
+            app = build(desk, site, token=token, hosts=LOOPBACK if address.is_local else None)
+            url = address.url(listener.getsockname()[1])
+            said = [f"{url}/v1 serves", *_told(desk, chosen)]
+            if made:
+                said.append(f"  token: {token}")
+            said.append(f"Pages to chat and to judge: {url}/{f'?token={token}' if made else ''}")
+            said.append(f"  judgements go into {site.store.place}")
+            print("\n".join([*said, "Ctrl-C ends it."]), flush=True)
+            run(app, desk.engine, listener)
     print("Stopped.", file=sys.stderr, flush=True)
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from headwater import catalogue
-from headwater.serving.pages import work
+from headwater.feedback.queue import progress
 from headwater.serving.pages.signing import Anybody, local, with_token
 from headwater.serving.pages.site import HEADERS, Site, page, site_of
 
@@ -28,7 +28,11 @@ def show(
         return with_token(request, token, local(where))
     if not visitor.may_enter:
         return RedirectResponse("/sign-in", 303, HEADERS)
+    if site.supply is not None:
+        site.supply.ask()
+    done = progress(site.store, None if visitor.person is None else visitor.person.id)
+    waiting = done.tasks - done.finished if visitor.person is None else done.own_left
     return page(
         request, "home.html", models=list(site.answering.models), runs=len(catalogue.all_runs(site.root)),
-        waiting=work.waiting(site.store, visitor.person), judged=work.judged(site.store, visitor.person),
+        waiting=waiting, judged=done.own,
     )  # fmt: skip

@@ -14,11 +14,11 @@ from starlette.staticfiles import StaticFiles
 from urllib.parse import quote
 
 from headwater.errors import UserError
-from headwater.serving.pages import chat, home, lineage, runs, signing, words
+from headwater.serving.pages import annotate, chat, home, judge, lineage, people, runs, signing, words
 from headwater.serving.pages.signing import Refused, same_origin, visitor_of
 from headwater.serving.pages.site import HEADERS, Site, language_of, page
 
-PARTS = (home, signing, chat, runs, lineage)
+PARTS = (home, signing, chat, judge, annotate, people, runs, lineage)
 
 
 def join(app: FastAPI, site: Site) -> None:
@@ -62,7 +62,7 @@ class PageRoute(APIRoute):
 
 def refusal(request: Request, refused: Refused) -> Response:
     """Who has to sign in first is led there."""
-    if refused.status == 401 and request.method == "GET" and not _wants_json(request):
+    if refused.status == 401 and request.method == "GET" and wants_page(request):
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/sign-in?next={quote(here, safe='')}", 303, HEADERS)
     return told(request, refused.status, words.sayer(language_of(request))(refused.why))
@@ -70,15 +70,21 @@ def refusal(request: Request, refused: Refused) -> Response:
 
 def told(request: Request, status: int, sentence: str) -> Response:
     """A sentence with a status."""
-    if _wants_json(request):
+    if not wants_page(request):
         return JSONResponse({"error": sentence}, status, HEADERS)
     say = words.sayer(language_of(request))
     title = say("all.not_found") if status == 404 else say("all.not_done")
     return page(request, "told.html", status, section="all", title=title, sentence=sentence)
 
 
-def _wants_json(request: Request) -> bool:
-    return "text/html" not in request.headers.get("accept", "")
+def lost(request: Request, status: int) -> Response:
+    """No such page."""
+    return told(request, status, words.sayer(language_of(request))("all.no_page"))
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person asks with a browser, and no script."""
+    return "text/html" in request.headers.get("accept", "")
 
 
 def _invalid(error: RequestValidationError) -> str:

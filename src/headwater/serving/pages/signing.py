@@ -14,10 +14,12 @@ from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import select
 
 from headwater.errors import UserError
-from headwater.serving.pages import persons, words
-from headwater.serving.pages.persons import Person
+from headwater.feedback.people import Person, find_by_token
+from headwater.feedback.store import TABLES, Store
+from headwater.serving.pages import words
 from headwater.serving.pages.site import LANGUAGE_COOKIE, HEADERS, Site, page, site_of
 
 TOKEN_COOKIE, NAME_COOKIE = "headwater_token", "headwater_name"
@@ -50,9 +52,9 @@ def visitor_of(request: Request) -> Visitor:
     site = site_of(request)
     token, name = request.cookies.get(TOKEN_COOKIE), request.cookies.get(NAME_COOKIE)
     has_key = site.token is None or (token is not None and secrets.compare_digest(token.encode(), site.token.encode()))
-    person = persons.by_token(site.store, token) if token else None
+    person = find_by_token(site.store, token) if token else None
     if person is None and has_key and name:
-        person = _named(site, unquote(name))
+        person = _of_name(site.store, unquote(name))
     visitor = Visitor(person, has_key or (person is not None and person.role == "admin"), has_key or person is not None)
     request.state.visitor = visitor
     return visitor
@@ -116,7 +118,7 @@ def with_token(request: Request, token: str, where: str) -> Response:
     """Signs in by a token and leads on, without the token in the address; a wrong one leads to the form."""
     site = site_of(request)
     right = site.token is not None and secrets.compare_digest(token.encode(), site.token.encode())
-    if not right and persons.by_token(site.store, token) is None:
+    if not right and find_by_token(site.store, token) is None:
         return page(request, "sign.html", 401, told="sign.wrong", where=where, needs=_needs(site))
     response = RedirectResponse(where, 303, HEADERS)
     keep(response, request, TOKEN_COOKIE, token)
@@ -146,11 +148,11 @@ def sign_in(
     if not visitor.may_enter:
         raise Refused(401, "sign.first")
     name = " ".join(name.split())[:_LONGEST_NAME]
-    known = persons.by_name(site.store, name) if name else None
-    if not name or name.startswith("simulated:") or (known is not None and not _is_open(known)):
-        told = "sign.name_needed" if not name else "sign.name_taken"
+    person = _of_name(site.store, name)
+    if not name or name.startswith("simulated:") or (person is None and _is_known(site.store, name)):
+        told = "sign.name_taken" if name else "sign.name_needed"
         return page(request, "sign.html", 400, told=told, where=local(where), needs="name")
-    if known is None:
+    if person is None:
         site.store.add_annotator(name)
     response = RedirectResponse(local(where), 303, HEADERS)
     keep(response, request, NAME_COOKIE, quote(name))
@@ -182,11 +184,16 @@ def _needs(site: Site) -> str:
     return "name" if site.token is None else "token"
 
 
-def _named(site: Site, name: str) -> Person | None:
-    person = persons.by_name(site.store, name)
-    return person if person is not None and _is_open(person) else None
+def _of_name(store: Store, name: str) -> Person | None:
+    """Who is called so, where a name alone is enough: no token was given out for it, and it is a person who may judge."""
+    table = TABLES["annotator"]
+    open_ = (table.c.role == "annotator", table.c.token_hash.is_(None), table.c.disabled.is_(None))
+    with store.reading() as connection:
+        row = connection.execute(select(table).where(table.c.name == name, *open_)).first()
+    return None if row is None else Person(row.id, row.name, row.role)
 
 
-def _is_open(person: Person) -> bool:
-    """Whether a name alone is enough: no token was given out for it, and it is a person."""
-    return person.role == "annotator" and not person.has_token and not person.is_disabled
+def _is_known(store: Store, name: str) -> bool:
+    table = TABLES["annotator"]
+    with store.reading() as connection:
+        return connection.execute(select(table.c.id).where(table.c.name == name)).first() is not None

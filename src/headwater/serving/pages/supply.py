@@ -1,18 +1,133 @@
-"""New tasks where nothing is left to judge."""
+"""New tasks where nothing is left to judge: answers of a run's policy, drawn a few prompts at a time.
+
+They are what `headwater round` would ask for, drawn with the same seeds, so a round goes on from what was judged here.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
+from anyio import from_thread
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
 
-class Supply(Protocol):
-    """Makes tasks."""
+from headwater import rounds, storage
+from headwater.corpus.tokenizer import Tokenizer
+from headwater.errors import UserError
+from headwater.feedback.store import TABLES, Store
+from headwater.models.generate import Answer, Sampling
+from headwater.recipe import validate
+from headwater.rlhf.asking import choose_prompts, sampling_of, seeds_of, write_tasks
+from headwater.rlhf.policies import PolicyOrigin
+from headwater.runs import Run, Stage
+from headwater.stages.feedback import STORE
+from headwater.stages.judged import shares_to_ask
+from headwater.tasks.task import Prompt
+from headwater.training.source import permutation
 
-    @property
-    def is_at_work(self) -> bool:
-        """Whether new tasks are on their way."""
+LOG = logging.getLogger("headwater.serving")
+
+JUDGEMENTS = "judgements.db"
+"""In a run's folder: where the pages keep what people say."""
+
+AT_ONCE = 8
+"""Prompts that are answered for one asking."""
+
+
+class Draws(Protocol):
+    """Draws several answers to one prompt."""
+
+    async def draw(self, model: str, ids: Sequence[int], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
+        """The answers, in the order of the seeds."""
         ...
+
+
+class Supply:
+    """Makes tasks of one policy's answers. `ask` from a request's thread; the work is done on the server's event loop.
+
+    low: with fewer tasks left for a person, more are asked for.
+    """
+
+    low = 4
+
+    def __init__(self, draws: Draws, name: str, stage: Stage, policy: PolicyOrigin, store: Store) -> None:
+        self._draws, self._name, self._stage, self._policy, self._store = draws, name, stage, policy, store
+        self._digest = policy.digest
+        self._tokenizer = Tokenizer.load(policy.model)
+        self._left: list[tuple[int, str, Prompt]] | None = None
+        self._work: asyncio.Task[None] | None = None
+        self.is_at_work = False
 
     def ask(self) -> None:
-        """Has more tasks made, unless they are being made or there are no more."""
-        ...
+        """Has more tasks made, unless they are being made, or every prompt has been asked."""
+        if self.is_at_work or self._left == []:
+            return
+        self.is_at_work = True
+        from_thread.run_sync(self._start)
+
+    def _start(self) -> None:
+        self._work = asyncio.ensure_future(self._make())
+
+    async def _make(self) -> None:
+        try:
+            if self._left is None:
+                self._left = await run_in_threadpool(self._unasked)
+            for place, share, prompt in self._left[:AT_ONCE]:
+                sampling, seeds = sampling_of(self._stage, self._tokenizer), seeds_of(self._stage, place)
+                answers = await self._draws.draw(self._name, prompt.ids, sampling, seeds)
+                await run_in_threadpool(self._write, share, prompt, answers, seeds)
+                self._left = self._left[1:]
+        except UserError as error:
+            LOG.warning("No new answers to judge: %s", error)
+        except Exception:
+            LOG.exception("No new answers to judge.")
+        finally:
+            self.is_at_work = False
+
+    def _unasked(self) -> list[tuple[int, str, Prompt]]:
+        """(place, share, prompt) of what was not asked yet, the shares mixed."""
+        chosen = choose_prompts(self._stage, self._tokenizer, shares_to_ask(self._stage))
+        table = TABLES["response"]
+        with self._store.reading() as connection:
+            seeds = set(connection.execute(select(table.c.seed).where(table.c.model == self._digest)).scalars())
+        order = permutation(self._stage.seed, 0, len(chosen)).tolist()
+        return [(place, *chosen[place]) for place in order if seeds_of(self._stage, place)[0] not in seeds]
+
+    def _write(self, share: str, prompt: Prompt, answers: Sequence[Answer], seeds: Sequence[int]) -> None:
+        with self._store.writing() as writer:
+            write_tasks(self._stage, writer, self._policy, [(share, prompt)], answers, seeds, self._tokenizer)
+
+
+def store_of(run: Run) -> Path:
+    """Where the judgements of a run's answers are kept: made, where it is missing, with all that was said before."""
+    path = run.folder / JUDGEMENTS
+    before = run.stage("feedback") / STORE
+    if not path.is_file() and before.is_file():
+        half = path.with_name(f".{path.name}{storage.TEMPORARY}")
+        shutil.copyfile(before, half)
+        half.replace(path)
+    return path
+
+
+def supply_of(run: Run, draws: Draws, served: Mapping[str, str], store: Store, place: str) -> Supply | None:
+    """What makes tasks of the answers of a finished run's policy; None where it has none or it is not served.
+
+    served: {digest of the weights: name of the served model}; place: the address of the store.
+    """
+    try:
+        data = rounds.next_round(run)
+        data["feedback"] |= {"store": place}
+        recipe = validate(data, f"the recipe of {run.name}")
+    except UserError:
+        return None
+    parents = {"samples": run.stage("samples"), f"ppo of {run.name}": run.stage("ppo")}
+    policy = PolicyOrigin(run.stage("ppo"), run.name, "ppo")
+    name = served.get(policy.digest)
+    if name is None:
+        return None
+    return Supply(draws, name, Stage("feedback", recipe, run.work("feedback"), parents), policy, store)

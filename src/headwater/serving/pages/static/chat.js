@@ -1,6 +1,6 @@
 // Chat: a conversation in this browser; answers stream in; what people say of them goes into the feedback store.
 
-import { button, byId, keep, make, newId, recall, say, send, Stopwatch, tell } from "./page.js";
+import { button, byId, keep, make, newId, recall, say, send, Stopwatch, tell, whisper } from "./page.js";
 import { stream } from "./stream.js";
 import { show, shown } from "./text.js";
 
@@ -86,7 +86,7 @@ async function ask(turns) {
   state.turns = [...turns, turn];
   stopping = new AbortController();
   draw();
-  talk.lastElementChild.scrollIntoView({ block: "end" });
+  scrollTo(0, document.body.scrollHeight);
   const models = comparing ? [byId("model").value, byId("other").value] : [byId("model").value];
   try {
     await stream("/chat/answer", { models, conversation: conversation(turns), dials: dials() }, stopping.signal, (line) => take(turn, line));
@@ -95,10 +95,12 @@ async function ask(turns) {
   }
   stopping = null;
   settle(turn);
+  const near = atEnd();
   watch.restart();
   save();
   draw();
-  tell(say("chat.answered"), 2);
+  whisper(say("chat.answered"));
+  if (near) scrollTo(0, document.body.scrollHeight);
   draft.focus({ preventScroll: true });
 }
 
@@ -107,7 +109,7 @@ function take(turn, line) {
   const key = turn.role === "choice" ? "text" : "content";
   if (line.text) {
     side[key] += line.text;
-    const near = innerHeight + scrollY > document.body.scrollHeight - 160;
+    const near = atEnd();
     show(talk.lastElementChild.querySelectorAll(".text")[line.side], side[key]);
     if (near) scrollTo(0, document.body.scrollHeight);
   }
@@ -117,6 +119,8 @@ function take(turn, line) {
     side.coming = false;
   }
 }
+
+const atEnd = () => innerHeight + scrollY > document.body.scrollHeight - 200;
 
 function fail(turn, why) {
   for (const side of turn.sides ?? [turn]) side.error = why;

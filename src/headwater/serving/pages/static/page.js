@@ -36,6 +36,9 @@ export function tell(text, seconds = 5) {
   if (seconds) hiding = setTimeout(() => (news.textContent = ""), seconds * 1000);
 }
 
+/** Says something to screen readers alone. */
+export const whisper = (text) => (byId("whisper").textContent = text);
+
 /** Sends JSON and returns what comes back; an Error with the server's sentence where it refuses. */
 export async function send(path, body) {
   const answer = await post(path, body);

@@ -1,0 +1,73 @@
+"""The served models as the pages use them: answers through the engine, beside those of the API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+
+from headwater import storage
+from headwater.chat import prompt_ids, stop_tokens
+from headwater.errors import UserError
+from headwater.models.generate import Answer, Sampling
+from headwater.serving.desk import Desk
+from headwater.serving.failure import Refusal
+from headwater.serving.orders import Order
+from headwater.serving.pages.answering import Message, Piece, Served, Wish
+from headwater.serving.served import WRITES
+
+WEIGHTS = "model.safetensors"
+
+
+class DeskAnswering:
+    """`Answering` over a desk; `folders` {name: model folder} says where each comes from."""
+
+    def __init__(self, desk: Desk, folders: Mapping[str, Path]) -> None:
+        self.desk = desk
+        self.models: Sequence[Served] = [
+            describe(name, folders[name].resolve(), desk.engine.lines[name].capacity)
+            for name, each in desk.served.items()
+            if each.does == WRITES
+        ]
+
+    async def stream(self, model: str, conversation: Sequence[Message], wish: Wish) -> AsyncIterator[Piece]:
+        """As `Answering.stream`."""
+        served, capacity = self.desk.served[model], self.desk.engine.lines[model].capacity
+        ids = await run_in_threadpool(prompt_ids, served.model, served.tokenizer, list(conversation))
+        if len(ids) >= capacity:
+            raise UserError(f"The conversation has {len(ids)} tokens and the model holds {capacity}: begin a new one.")
+        sampling = Sampling(
+            wish.max_new_tokens, wish.temperature, top_p=wish.top_p, stop_tokens=stop_tokens(served.tokenizer)
+        )
+        order = Order([ids], sampling, [wish.seed], follows=True)
+        try:
+            self.desk.engine.submit(model, order)
+            async for piece in order:
+                ending = None if piece.ending is None else "length" if piece.ending == "length" else "stop"
+                yield Piece(piece.text, ending)
+        except Refusal as refusal:
+            raise UserError(refusal.message) from None
+        finally:
+            order.leave()
+
+    async def draw(self, model: str, ids: Sequence[int], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
+        """Several answers to one prompt, given as tokens. Raises UserError where the engine takes nothing now."""
+        order = Order([list(ids)] * len(seeds), sampling, list(seeds))
+        try:
+            self.desk.engine.submit(model, order)
+            async for _ in order:
+                pass
+        except Refusal as refusal:
+            raise UserError(refusal.message) from None
+        finally:
+            order.leave()
+        return order.answers
+
+
+def describe(name: str, folder: Path, context: int) -> Served:
+    """A model with the digest of its weights, and the run and stage that made it, if one did."""
+    digest = storage.sha256_of(folder / WEIGHTS)[:16] if (folder / WEIGHTS).is_file() else name
+    if folder.name == "model" and (folder.parent.parent / "recipe.yaml").is_file():
+        return Served(name, digest, context, folder.parent.parent.name, folder.parent.name)
+    return Served(name, digest, context)

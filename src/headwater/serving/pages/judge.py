@@ -1,0 +1,121 @@
+"""Judge: one task after the other, each whole, and what is said of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from headwater.feedback.adjudication import opinions
+from headwater.feedback.people import Person
+from headwater.feedback.queue import Assignment, Queue, progress
+from headwater.serving.pages.signing import Judging
+from headwater.serving.pages.site import Site, page, site_of
+
+AXES = ("helpful", "honest", "harmless", "fluent")
+"""The scales of a rating; people add their own."""
+
+HIGHEST = 5
+"""Of a scale from 1 on."""
+
+_LONGEST_TEXT = 100_000
+
+router = APIRouter()
+OfSite = Annotated[Site, Depends(site_of)]
+
+
+class Said(BaseModel):
+    """What a person says of a task; see `headwater.feedback.judgements.Judgement`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: int
+    client_id: str = Field(min_length=8, max_length=80)
+    ranking: list[list[int]] | None = Field(None, max_length=100)
+    strength: float | None = Field(None, ge=0, le=3, allow_inf_nan=False)
+    axes: dict[Annotated[str, Field(max_length=60)], float] | None = Field(None, max_length=20)
+    edit: str | None = Field(None, max_length=_LONGEST_TEXT)
+    edit_of: int | None = None
+    flags: list[Annotated[str, Field(max_length=40)]] = Field([], max_length=8)
+    note: str | None = Field(None, max_length=10_000)
+    milliseconds: int | None = Field(None, ge=0)
+    supersedes: int | None = None
+
+
+class Back(BaseModel):
+    """Which judgement to come back to: the newest, or the newest older than `before`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    before: int | None = None
+
+
+class Held(BaseModel):
+    """A task that somebody still has before them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: int
+
+
+@router.get("/judge")
+def show(request: Request, site: OfSite, person: Judging) -> Response:
+    """The page; its script asks for the tasks."""
+    own = site.guidelines.read_text(encoding="utf-8") if site.guidelines and site.guidelines.is_file() else None
+    return page(request, "judge.html", person=person, guidelines=own, axes=AXES, highest=HIGHEST)
+
+
+@router.post("/judge/next")
+def next_task(site: OfSite, person: Judging) -> dict[str, Any]:
+    """The person's next task, or none; `coming`: whether there will be one in a moment."""
+    given = Queue(site.store).next_task(person.id)
+    if site.supply is not None and (given is None or progress(site.store, person.id).own_left < site.supply.low):
+        site.supply.ask()
+    return _state(site, person, given)
+
+
+@router.post("/judge/say")
+def say(said: Said, site: OfSite, person: Judging) -> dict[str, Any]:
+    """Stores a judgement and gives the next task with it."""
+    fields = said.model_dump(exclude={"task", "client_id"})
+    judgement = Queue(site.store).judge(person.id, said.task, said.client_id, **fields)
+    return {"judgement": judgement, **next_task(site, person)}
+
+
+@router.post("/judge/back")
+def back(asked: Back, site: OfSite, person: Judging) -> dict[str, Any]:
+    """A task that the person judged, with what they said, to be corrected."""
+    found = Queue(site.store).last_judged(person.id, asked.before)
+    if found is None:
+        return {"task": None}
+    assignment, row = found
+    names = ("id", "ranking", "strength", "axes", "edit", "edit_of", "flags", "note")
+    return {**_state(site, person, assignment), "said": {name: row[name] for name in names}}
+
+
+@router.post("/judge/hold")
+def hold(held: Held, site: OfSite, person: Judging) -> dict[str, Any]:
+    """Keeps the task for the person for another while."""
+    return {"until": Queue(site.store).renew(person.id, held.task)}
+
+
+def _state(site: Site, person: Person, given: Assignment | None) -> dict[str, Any]:
+    """A task as the page shows it, without who wrote the answers, and how far the person is."""
+    done = progress(site.store, person.id)
+    counts = {"own": done.own, "left": done.own_left, "judged": done.judged, "wanted": done.wanted}
+    if given is None:
+        return {"task": None, "progress": counts, "coming": site.supply is not None and site.supply.is_at_work}
+    task = {
+        "id": given.task, "kind": given.kind, "conversation": given.conversation, "held": given.until is not None,
+        "answers": [answer._asdict() for answer in given.answers], "adjudicates": given.adjudicates,
+        "opinions": _opinions(site, given) if given.adjudicates else [],
+    }  # fmt: skip
+    return {"task": task, "progress": counts, "coming": False}
+
+
+def _opinions(site: Site, given: Assignment) -> list[dict[str, Any]]:
+    """What the others said, for who has to settle it."""
+    said = opinions(site.store, given.task)
+    return [{"name": each.name, "ranking": each.ranking, "note": each.note} for each in said if each.ranking]
