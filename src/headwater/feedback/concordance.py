@@ -7,7 +7,7 @@ pairs of one task's answers are no independent observations.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,7 +56,9 @@ def kendall_tau(
         raise UserError("Kendall's τ needs a task of which two people ranked the same two answers: there is none.")
     names = list(range(len(rows))) if units is None else list(units)
     sums = sums_by(rows[compared, :3], [name for name, kept in zip(names, compared, strict=True) if kept])
-    return _bootstrapped(sums, _tau_b, resamples, seed)
+    weights = draws(len(sums), resamples, np.random.default_rng(seed)).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _coefficient(_tau_b(weights @ sums), len(sums))
 
 
 def concordance(one: Groups, other: Groups) -> tuple[int, int, int, int]:
@@ -97,13 +99,41 @@ def cohen_kappa(
     """
     if not labels:
         raise UserError("Cohen's κ needs a pair that two people judged: there is none.")
-    values, places = np.unique(np.asarray(labels, dtype=np.float64), return_inverse=True)
-    places = places.reshape(-1, 2)
+    return mean_kappa([(labels, range(len(labels)) if units is None else units)], weights, resamples, seed)
+
+
+def mean_kappa(
+    raters: Sequence[tuple[Sequence[tuple[float, float]], Sequence[Hashable]]],
+    weights: Weights | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Coefficient:
+    """Mean of the κ of every two raters (Light 1971): (labels, units) of each such two, as in `cohen_kappa`.
+
+    Units of one name are drawn together, whoever judged them. Two raters whose κ is not defined are left out.
+    """
+    values = np.unique([label for labels, _ in raters for pair in labels for label in pair])
+    names = {name: place for place, name in enumerate(dict.fromkeys(name for _, units in raters for name in units))}
+    drawn = draws(len(names), resamples, np.random.default_rng(seed))
+    costs = miss_costs(len(values), weights)
+    found = []
+    for labels, units in raters:
+        tables = sums_by(_confusions(labels, values), units)
+        own = drawn[:, [names[name] for name in dict.fromkeys(units)]].astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found.append(_kappa(own @ tables.reshape(len(tables), -1), costs))
+    kappas = np.array(found)
+    known = np.isfinite(kappas)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _coefficient(np.where(known, kappas, 0).sum(axis=0) / known.sum(axis=0), len(names))
+
+
+def _confusions(labels: Sequence[tuple[float, float]], values: Array) -> Array:
+    """One table per item, [items, values, values]."""
+    places = np.searchsorted(values, np.asarray(labels, dtype=np.float64))
     tables = np.zeros((len(labels), len(values), len(values)))
     tables[np.arange(len(labels)), places[:, 0], places[:, 1]] = 1
-    sums = sums_by(tables, list(range(len(labels))) if units is None else list(units))
-    costs = miss_costs(len(values), weights)
-    return _bootstrapped(sums.reshape(len(sums), -1), lambda flat: _kappa(flat, costs), resamples, seed)
+    return tables
 
 
 def miss_costs(labels: int, weights: Weights | None) -> Array:
@@ -120,12 +150,9 @@ def _kappa(flat: Array, costs: Array) -> Array:
     return np.asarray(1 - (tables * costs).sum(axis=(-2, -1)) * total / (expected * costs).sum(axis=(-2, -1)))
 
 
-def _bootstrapped(sums: Array, statistic: Callable[[Array], Array], resamples: int, seed: int) -> Coefficient:
-    """`statistic` of the sum of the units' rows [units, n], and of the sums of units drawn anew."""
-    weights = draws(len(sums), resamples, np.random.default_rng(seed)).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = statistic(weights @ sums)
+def _coefficient(found: Array, units: int) -> Coefficient:
+    """The sample's value stands first in `found`, those of the resamples behind it."""
     drawn = found[1:][np.isfinite(found[1:])]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     value = float(found[0]) if np.isfinite(found[0]) else float("nan")
-    return Coefficient(value, float(low), float(high), len(sums))
+    return Coefficient(value, float(low), float(high), units)
