@@ -16,7 +16,7 @@ import torch
 
 from headwater.models.generate import Sampling, generate
 from headwater.rlhf.scoring import raw_scores
-from serving_tools import settled
+from served import settled
 
 MESSAGES = [{"role": "user", "content": "The river of the town"}]
 
