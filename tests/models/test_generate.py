@@ -274,3 +274,136 @@ def test_dropout_is_for_training_alone():
     assert not model.training
     assert list(stream(model.train(), [5, 6, 7], Sampling(6, 0.0), 0)) == once[0].tokens
     assert model.training
+
+
+def read_all(generator, budget=1000):
+    while generator.reading or generator.rows:
+        if generator.reading:
+            generator.read(budget)
+        if generator.rows:
+            generator.step()
+
+
+@pytest.mark.parametrize("budget", [1, 4, 1000])
+def test_prompts_that_are_read_piece_by_piece_have_the_answers_of_whole_ones(model, budget):
+    sampling = Sampling(8, stop_tokens=(3, 20, 21, 22))
+    expected = generate(model, PROMPTS, sampling, [1, 2, 3, 4, 5])
+    generator = Generator(model, 5, 32)
+    answers = [generator.begin(prompt, sampling, seed) for seed, prompt in enumerate(PROMPTS, 1)]
+    assert generator.free == 0
+    with pytest.raises(ValueError, match="more rows than slots"):
+        generator.begin([5], sampling, 1)
+    read_all(generator, budget)
+    assert [answer.tokens for answer in answers] == [answer.tokens for answer in expected]
+    assert generator.free == 5
+
+
+def test_a_long_prompt_is_read_between_the_steps_of_the_others(model):
+    generator = Generator(model, 2, 64)
+    (short,) = generator.admit([[5, 6]], Sampling(20), [1])
+    generator.begin(list(range(5, 35)), Sampling(4), 2)
+    for tokens in range(2, 7):
+        generator.read(6)
+        generator.step()
+        assert len(short.tokens) == tokens
+    assert not generator.reading
+
+
+def test_what_an_earlier_row_has_read_is_not_read_again(model):
+    sampling, turn = Sampling(6, 0.0), list(range(10, 30))
+    generator = Generator(model, 2, 64, kept=2)
+    first = generator.begin(turn, sampling, 0)
+    read_all(generator)
+    dialogue = [*turn, *first.tokens, 40, 41]
+    second = generator.begin(dialogue, sampling, 0)
+    read_all(generator)
+    assert (first.reused, second.reused) == (0, len(turn) + 5)  # its last token was never fed
+    assert second.tokens == generate(model, [dialogue], sampling, [0])[0].tokens
+    again = generator.begin(dialogue, sampling, 0)
+    assert again.reused == len(dialogue) - 1, "the last token is read anew: the answer begins with what follows it"
+    beside = generator.begin([*turn, 50], sampling, 0)
+    assert beside.reused == len(turn)
+    read_all(generator)
+    assert again.tokens == second.tokens
+    assert beside.tokens == generate(model, [[*turn, 50]], sampling, [0])[0].tokens
+
+
+def test_what_is_read_right_now_is_worth_waiting_for(model):
+    generator, prompt = Generator(model, 4, 64, kept=2), list(range(10, 40))
+    generator.begin(prompt, Sampling(3), 0)
+    assert generator.is_being_read(prompt)
+    assert not generator.is_being_read([50, *prompt])
+    assert not generator.is_being_read(prompt[:8]), "too short to wait for"
+    generator.read(100)
+    assert not generator.is_being_read(prompt)
+    assert generator.begin(prompt, Sampling(3), 1).reused == len(prompt) - 1
+
+
+def test_an_answer_nobody_waits_for_leaves_and_the_others_go_on(model):
+    sampling, seeds = Sampling(9), [1, 2, 3, 4, 5]
+    expected = generate(model, PROMPTS, sampling, seeds)
+    for dropped in range(5):
+        generator = Generator(model, 5, 32, kept=2)
+        answers = [generator.begin(prompt, sampling, seed) for prompt, seed in zip(PROMPTS, seeds, strict=True)]
+        generator.read(9)  # some are read, some are not
+        assert generator.rows
+        assert generator.reading
+        generator.drop(answers[dropped])
+        generator.drop(answers[dropped])
+        assert generator.free == 1
+        read_all(generator, 2)
+        for index in set(range(5)) - {dropped}:
+            assert answers[index].tokens == expected[index].tokens
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_any_schedule_gives_each_prompt_the_answer_that_it_has_alone(data):
+    """Prompts that begin alike or not come and go at any time; with and without kept rows, read in pieces of any size."""
+    tiny = lively_model()
+    kept, slots = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 4))
+    generator = Generator(tiny, slots, 40, kept=kept)
+    sampling = Sampling(6, stop_tokens=tuple(range(0, 60, 6)))
+    stems = [[7 * place % 55 + 3 for place in range(12)], [11 * place % 55 + 4 for place in range(9)]]
+    begun, dropped = [], set()
+    for _ in range(data.draw(st.integers(1, 25))):
+        act = data.draw(st.sampled_from(["begin", "begin", "read", "step", "drop"]))
+        if act == "begin" and generator.free:
+            stem = data.draw(st.sampled_from(stems))
+            prompt = [
+                *stem[: data.draw(st.integers(1, len(stem)))],
+                *data.draw(st.lists(st.integers(5, 50), max_size=4)),
+            ]
+            begun.append((prompt, len(begun), generator.begin(prompt, sampling, len(begun))))
+        elif act == "read" and generator.reading:
+            generator.read(data.draw(st.integers(1, 30)))
+        elif act == "step" and generator.rows:
+            generator.step()
+        elif act == "drop" and begun:
+            victim = data.draw(st.integers(0, len(begun) - 1))
+            if begun[victim][2].ending is None:
+                dropped.add(victim)
+            generator.drop(begun[victim][2])
+    read_all(generator, 7)
+    assert generator.free == slots
+    for index, (prompt, seed, answer) in enumerate(begun):
+        if index not in dropped:
+            assert answer.tokens == generate(tiny, [prompt], sampling, [seed])[0].tokens
+
+
+def test_the_likeliest_tokens_are_told_where_they_are_asked_for(model):
+    asked, plain = Sampling(5, 0.7, alternatives=3), Sampling(5, 0.7)
+    generator = Generator(model, 2, 32)
+    (told,) = generator.admit([PROMPTS[0]], asked, [1])
+    (silent,) = generator.admit([PROMPTS[1]], plain, [2])
+    read_all(generator)
+    assert silent.alternatives == []
+    assert len(told.alternatives) == len(told.tokens)
+    ids = list(PROMPTS[0])
+    for token, chosen, others in zip(told.tokens, told.log_probabilities, told.alternatives, strict=True):
+        expected = next_probabilities(model, ids, 0.7).log().sort(descending=True)
+        assert [other for other, _ in others] == expected.indices[:3].tolist()
+        assert [value for _, value in others] == pytest.approx(expected.values[:3].tolist(), abs=1e-4)
+        if token in dict(others):
+            assert dict(others)[token] == pytest.approx(chosen, abs=1e-6)
+        ids.append(token)

@@ -226,3 +226,16 @@ def test_penalties_end_as_transformers_generate_does(tmp_path):
             expected = theirs.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False, **settings)
             (answer,) = generate(ours, [prompt], sampling, [0])
             assert answer.tokens == expected[0, len(prompt) :].tolist()
+
+
+def test_a_bias_is_added_to_the_logits():
+    logits = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    found = penalise(logits[0], Sampling(1, logit_bias=((0, 5.0), (3, -2.5))), [1], [])
+    assert found.tolist() == [5.0, 1.0, 2.0, 0.5]
+    ((token, told),) = choose(logits, [Sampling(1, 0.0, logit_bias=((0, 5.0),))], torch.zeros(1).double(), [[1]], [[]])
+    assert token == 0
+    assert told == pytest.approx(float(logits[0].log_softmax(-1)[0]), abs=1e-6), (
+        "the model's own, as with all penalties"
+    )
+    with pytest.raises(UserError, match="logit_bias"):
+        Sampling(1, logit_bias=((0, 101.0),))
