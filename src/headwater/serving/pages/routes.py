@@ -1,17 +1,15 @@
-"""The pages as one router, and how they end where something is wrong."""
+"""The pages as parts of an application, and how they end where something is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
-from fastapi.routing import APIRoute
 from starlette.staticfiles import StaticFiles
-from urllib.parse import quote
 
 from headwater.errors import UserError
 from headwater.serving.pages import annotate, chat, home, judge, lineage, people, runs, signing, words
@@ -24,12 +22,14 @@ PARTS = (home, signing, chat, judge, annotate, people, runs, lineage)
 def join(app: FastAPI, site: Site) -> None:
     """Adds the pages of a site to an application."""
     app.state.site = site
+    pages = APIRouter(dependencies=[Depends(same_origin), Depends(visitor_of)])
     for part in PARTS:
-        router = APIRouter(route_class=PageRoute, dependencies=[Depends(same_origin), Depends(visitor_of)])
-        part.router.route_class = PageRoute
-        router.include_router(part.router)
-        app.include_router(router, include_in_schema=False)
+        pages.include_router(part.router)
+    app.include_router(pages, include_in_schema=False)
     app.mount("/static", Static(directory=Path(__file__).parent / "static"), name="static")
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(UserError, _wrong)
+    app.add_exception_handler(RequestValidationError, _unfit)
 
 
 class Static(StaticFiles):
@@ -41,35 +41,8 @@ class Static(StaticFiles):
         return response
 
 
-class PageRoute(APIRoute):
-    """Tells what is wrong in a sentence: as JSON to scripts, as a page to people."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def careful(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except Refused as refused:
-                return refusal(request, refused)
-            except UserError as error:
-                return told(request, 400, str(error))
-            except RequestValidationError as error:
-                return told(request, 422, _invalid(error))
-
-        return careful
-
-
-def refusal(request: Request, refused: Refused) -> Response:
-    """Who has to sign in first is led there."""
-    if refused.status == 401 and request.method == "GET" and wants_page(request):
-        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/sign-in?next={quote(here, safe='')}", 303, HEADERS)
-    return told(request, refused.status, words.sayer(language_of(request))(refused.why))
-
-
 def told(request: Request, status: int, sentence: str) -> Response:
-    """A sentence with a status."""
+    """A sentence with a status: as JSON to scripts, as a page to people."""
     if not wants_page(request):
         return JSONResponse({"error": sentence}, status, HEADERS)
     say = words.sayer(language_of(request))
@@ -87,7 +60,21 @@ def wants_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
 
 
-def _invalid(error: RequestValidationError) -> str:
+async def _refused(request: Request, refused: Exception) -> Response:
+    """Who has to sign in first is led there."""
+    assert isinstance(refused, Refused)
+    if refused.status == 401 and request.method == "GET" and wants_page(request):
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/sign-in?next={quote(here, safe='')}", 303, HEADERS)
+    return told(request, refused.status, words.sayer(language_of(request))(refused.why))
+
+
+async def _wrong(request: Request, error: Exception) -> Response:
+    return told(request, 400, str(error))
+
+
+async def _unfit(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-    return f"What was sent does not fit: {place}: {first['msg']}."
+    return told(request, 422, f"What was sent does not fit: {place}: {first['msg']}.")

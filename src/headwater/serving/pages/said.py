@@ -1,4 +1,4 @@
-"""What people say of chat answers, as judgements in the feedback store."""
+"""Prompts and answers of the pages in the feedback store, so that judgements can point to them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from headwater.serving.pages.answering import Answered, Message
 SOURCE = "chat"
 """The source of prompts that were asked in a chat."""
 
+WRITTEN = "written"
+"""The source of requests that people wrote for their demonstrations."""
+
 THUMB = "thumb"
 """The axis of thumbs: 1 up, −1 down."""
 
@@ -29,18 +32,24 @@ def keep(store: Store, answers: Sequence[Answered]) -> tuple[int, list[int]]:
     if any(list(answer.conversation) != conversation for answer in answers):
         raise UserError("These answers are to different conversations: compare answers to one.")
     with store.writing() as writer:
-        prompt = _prompt(writer, conversation)
+        prompt = _prompt(writer, conversation, SOURCE)
         return prompt, [_response(writer, prompt, answer) for answer in answers]
 
 
-def _prompt(writer: Writer, conversation: list[Message]) -> int:
+def keep_prompt(store: Store, conversation: list[Message], source: str) -> int:
+    """The id of a prompt, written into the store where it is missing."""
+    with store.writing() as writer:
+        return _prompt(writer, conversation, source)
+
+
+def _prompt(writer: Writer, conversation: list[Message], source: str) -> int:
     """A prompt's split follows from what was said first, so that a dialogue never stands on both sides."""
     table, split = TABLES["prompt"], share_of(first_said(conversation))
-    same = (table.c.split == split, table.c.source == SOURCE, table.c.conversation == conversation)
+    same = (table.c.split == split, table.c.source == source, table.c.conversation == conversation)
     found: int | None = writer.connection.execute(select(table.c.id).where(*same)).scalar()
     if found is not None:
         return found
-    return writer.insert("prompt", [{"conversation": conversation, "source": SOURCE, "split": split}], "prompt")[0]
+    return writer.insert("prompt", [{"conversation": conversation, "source": source, "split": split}], "prompt")[0]
 
 
 def _response(writer: Writer, prompt: int, answer: Answered) -> int:
