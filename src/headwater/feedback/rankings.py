@@ -17,8 +17,8 @@ from sqlalchemy import select
 
 from headwater.errors import UserError
 from headwater.feedback import database
-from headwater.feedback.imports import read_records
 from headwater.feedback.judgements import Groups, Judgement, parse_ranking
+from headwater.feedback.records import read_records
 from headwater.feedback.store import TABLES, Store
 
 

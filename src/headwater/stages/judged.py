@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from headwater.errors import UserError
-from headwater.feedback.comparisons import import_comparisons
+from headwater.feedback.bringing import import_comparisons
 from headwater.feedback.copying import copy_store, is_empty
 from headwater.feedback.own import read_comparisons
 from headwater.feedback.reader import Ranking
