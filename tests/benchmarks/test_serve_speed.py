@@ -1,0 +1,50 @@
+from argparse import Namespace
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+import serve_speed
+from served import running, write_model
+
+
+def test_ratios_are_above_1_where_headwater_is_better():
+    found = serve_speed.compared({"headwater": 30.0, "transformers": 10.0}, {"headwater": 0.5, "transformers": 2.0})
+    assert found["ratio"] == 3.0
+    assert found["first_token_ratio"] == 4.0
+
+
+def test_no_question_is_asked_twice():
+    asked = [
+        question
+        for clients in (1, 4, 16)
+        for turn in range(3)
+        for own in serve_speed.questions_for(clients, 2, turn)
+        for question in own
+    ]
+    assert len(set(asked)) == len(asked)
+
+
+def test_clients_ask_at_once_and_read_the_streams(tmp_path):
+    with running([write_model(tmp_path / "tiny")]) as found:
+        seconds, answered = serve_speed.load(found.port, "tiny", [["The river", "The town"], ["The museum"]], 5)
+    assert seconds > 0
+    assert len(answered) == 3
+    assert all(0 < each.first_token <= seconds for each in answered)
+
+
+@pytest.mark.slow
+def test_both_servers_are_measured(tmp_path):
+    pytest.importorskip("transformers")
+    given = Namespace(
+        model=write_model(tmp_path / "tiny"),
+        clients=[1, 2],
+        requests=1,
+        new_tokens=4,
+        rounds=1,
+        precision="fp32",
+        threads=1,
+    )
+    found = serve_speed.measure(given)
+    assert set(found["clients"]) == {"1", "2"}
+    assert all(result["ratio"] > 0 for result in found["clients"].values())
