@@ -69,10 +69,9 @@ class Rounds:
 
     def _headwater(self, arguments: Sequence[str]) -> int:
         """Runs a command of this very headwater; what it says goes to the log. Returns its exit code."""
-        call = "from headwater.cli import main; main()"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w", encoding="utf-8") as log:
-            self.process = subprocess.Popen([sys.executable, "-c", call, *arguments], stdout=log, stderr=log)
+            self.process = subprocess.Popen([sys.executable, "-m", "headwater", *arguments], stdout=log, stderr=log)
             return self.process.wait()
 
     def stop(self) -> None:
