@@ -76,7 +76,8 @@ def _knot(run: Run, stage: str, used: str | None, told: set[str]) -> Knot:
     if stage in told:
         return Knot(stage, used, manifest, told=True)
     told.add(stage)
-    return Knot(stage, used, manifest, parents=[_knot(run, *parent, told) for parent in manifest["parents"].items()])
+    parents = [_knot(run, parent, content_hash, told) for parent, content_hash in manifest["parents"].items()]
+    return Knot(stage, used, manifest, parents=parents)
 
 
 def lineage(run: Run, stage: str | None = None) -> str:

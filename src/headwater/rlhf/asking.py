@@ -90,8 +90,10 @@ def write_tasks(
     answers: Sequence[Answer],
     seeds: Sequence[int],
     tokenizer: Tokenizer,
-) -> None:
-    """One response per answer and one task per prompt, in the order of `chosen`; `answers` holds those of a prompt together."""
+) -> list[int]:
+    """One response per answer and one task per prompt, in the order of `chosen`; `answers` holds those of a prompt together.
+    Returns the tasks' ids.
+    """
     each = stage.recipe.feedback.responses
     prompts = _prompts(writer, chosen)
     sampling: dict[str, Any] = {
@@ -111,7 +113,7 @@ def write_tasks(
         own = list(ids[place * each : (place + 1) * each])
         shown = [own[index] for index in permutation(stage.seed, place, each).tolist()]
         tasks.append({"kind": "ranking", "prompt_id": prompt, "responses": own, "shown": shown, "priority": 0.0})
-    writer.insert("task", tasks, "answers to be judged")
+    return list(writer.insert("task", tasks, "answers to be judged"))
 
 
 def _prompts(writer: Writer, chosen: Sequence[tuple[str, Prompt]]) -> list[int]:

@@ -43,12 +43,16 @@ class Wish:
     seed: int = 0
 
 
+Finish = Literal["stop", "length"]
+"""Why an answer ended; "length": at its limit."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """A part of an answer; the last one says why it ended."""
 
     text: str
-    finish: Literal["stop", "length"] | None = None
+    finish: Finish | None = None
 
 
 class Answering(Protocol):

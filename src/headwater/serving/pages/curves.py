@@ -68,8 +68,8 @@ def _row(line: bytes, keys: set[str], stage: str) -> dict[str, float] | None:
         content = json.loads(line)
     except ValueError:
         return None
-    step = content.get("iteration" if stage == "ppo" else "step") if isinstance(content, dict) else None
-    if number(step) is None:
+    step = number(content.get("iteration" if stage == "ppo" else "step")) if isinstance(content, dict) else None
+    if step is None:
         return None
     found = {key: value for key in keys if (value := number(content.get(key))) is not None}
     return {"step": step, **found} if found else None

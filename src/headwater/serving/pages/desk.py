@@ -10,12 +10,14 @@ from starlette.concurrency import run_in_threadpool
 from headwater import storage
 from headwater.chat import prompt_ids, stop_tokens
 from headwater.errors import UserError
-from headwater.models.generate import Answer, Sampling
+from headwater.models.generate import Answer, Ending, Sampling
+from headwater.rlhf.dialogues import dialogue_ids
 from headwater.serving.desk import Desk
 from headwater.serving.failure import Refusal
+from headwater.serving.measures import scored
 from headwater.serving.orders import Order
-from headwater.serving.pages.answering import Message, Piece, Served, Wish
-from headwater.serving.served import WRITES
+from headwater.serving.pages.answering import Finish, Message, Piece, Served, Wish
+from headwater.serving.served import SCORES, WRITES
 
 WEIGHTS = "model.safetensors"
 
@@ -44,8 +46,7 @@ class DeskAnswering:
         try:
             self.desk.engine.submit(model, order)
             async for piece in order:
-                ending = None if piece.ending is None else "length" if piece.ending == "length" else "stop"
-                yield Piece(piece.text, ending)
+                yield Piece(piece.text, _finish(piece.ending))
         except Refusal as refusal:
             raise UserError(refusal.message) from None
         finally:
@@ -63,6 +64,27 @@ class DeskAnswering:
         finally:
             order.leave()
         return order.answers
+
+    async def scores(self, run: str, conversation: Sequence[Mapping[str, str]], texts: Sequence[str]) -> list[float] | None:
+        """Rewards of whole answers by a run's reward model; None where it is not served, or cannot read one of them."""
+        served = self.desk.served.get(f"{run}/reward")
+        if served is None or served.does != SCORES:
+            return None
+        dialogues = [
+            dialogue_ids([*conversation, {"role": "assistant", "content": text}], served.tokenizer, served.context)
+            for text in texts
+        ]
+        try:
+            found: list[float] = await self.desk.engine.work(scored(served, dialogues))
+        except Refusal:
+            return None
+        return found
+
+
+def _finish(ending: Ending | None) -> Finish | None:
+    if ending is None:
+        return None
+    return "length" if ending == "length" else "stop"
 
 
 def describe(name: str, folder: Path, context: int) -> Served:

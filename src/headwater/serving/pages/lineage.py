@@ -60,8 +60,10 @@ def documents(request: Request, name: str, site: OfSite, _: Entered, first: From
         passed += len(batch)
         if len(rows) >= AT_ONCE:
             break
-    shown = {"rows": rows, "first": first, "total": file.metadata.num_rows, "step": AT_ONCE}
-    return page(request, "documents.html", section="runs", name=name, sources=licences(path), **shown)
+    return page(
+        request, "documents.html", section="runs", name=name, sources=licences(path), rows=rows, first=first,
+        total=file.metadata.num_rows, step=AT_ONCE,
+    )  # fmt: skip
 
 
 @router.get("/runs/{name}/judgements")
@@ -72,9 +74,10 @@ def judgements(request: Request, name: str, site: OfSite, _: Entered, first: Fro
         counts = store.counts()
         found = list(islice(_rankings(store), first, first + AT_ONCE + 1))
     manifest = run.manifest("feedback") or {"metrics": {}}
-    shown = {"rows": found[:AT_ONCE], "first": first, "step": AT_ONCE, "more": len(found) > AT_ONCE, "counts": counts}
-    by = manifest["metrics"].get("annotators") or {}
-    return page(request, "judgements.html", section="runs", name=name, by=by, **shown)
+    return page(
+        request, "judgements.html", section="runs", name=name, by=manifest["metrics"].get("annotators") or {},
+        rows=found[:AT_ONCE], first=first, step=AT_ONCE, more=len(found) > AT_ONCE, counts=counts,
+    )  # fmt: skip
 
 
 @router.get("/answers/{response}")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, Request
-from fastapi.responses import RedirectResponse, Response
-from sqlalchemy import select
+from fastapi.responses import FileResponse, RedirectResponse, Response
+from sqlalchemy import or_, select
+from starlette.background import BackgroundTask
 
-from headwater.feedback import people
+from headwater.errors import UserError
+from headwater.feedback import exports, people
 from headwater.feedback.adjudication import opinions, waiting
 from headwater.feedback.queue import Queue, progress
 from headwater.feedback.rater_agreement import agreement
@@ -36,8 +41,8 @@ def show(
 @router.post("/people/add")
 def add(request: Request, site: OfSite, _: Administering, name: Name, role: Annotated[str, Form()]) -> Response:
     """A new person; the page tells the token, this once."""
-    _, token = people.add_person(site.store, " ".join(name.split()), role)
-    return _page(request, site, token=token, token_of=name)
+    name = " ".join(name.split())
+    return _page(request, site, token=people.add_person(site.store, name, role)[1], token_of=name)
 
 
 @router.post("/people/token")
@@ -67,6 +72,35 @@ def want(site: OfSite, _: Administering, wanted: Annotated[int, Form(ge=1, le=10
     return RedirectResponse("/people", 303, HEADERS)
 
 
+@router.get("/people/export/{layout}/{split}.{form}")
+def download(site: OfSite, _: Administering, layout: str, split: str, form: str) -> Response:
+    """What was said of a split, as a file; the layouts are those of `headwater feedback export`."""
+    folder = Path(mkdtemp(prefix="headwater-export-"))
+    name = f"{layout}-{split}.{form}"
+    try:
+        if Path(name).name != name:
+            raise UserError(f"`{name}` is no name of a file: choose one of the exports on the page.")
+        exports.export(site.store, folder / name, layout, split)
+    except BaseException:
+        rmtree(folder, ignore_errors=True)
+        raise
+    return FileResponse(folder / name, filename=name, headers=HEADERS, background=BackgroundTask(rmtree, folder))
+
+
+def _splits(store: Store) -> list[str]:
+    """The splits of which somebody said something."""
+    prompt, judgement = TABLES["prompt"], TABLES["judgement"]
+    query = (
+        select(prompt.c.split)
+        .join(judgement, judgement.c.prompt_id == prompt.c.id)
+        .where(or_(judgement.c.ranking.is_not(None), judgement.c.edit.is_not(None)))
+        .distinct()
+        .order_by(prompt.c.split)
+    )
+    with store.reading() as connection:
+        return list(connection.execute(query).scalars())
+
+
 def _page(
     request: Request, site: Site, measured: bool = False, token: str | None = None, token_of: str = ""
 ) -> Response:
@@ -76,7 +110,7 @@ def _page(
         request, "people.html", people=known, done=progress(store), token=token, token_of=token_of,
         personal=people.PERSONAL, gold={each.name: each for each in gold_accuracy(store)},
         speeds={each.name: each for each in speeds(store)}, agreed=agreement(store) if measured else None,
-        disputes=_disputes(store), place=store.place, link=str(request.base_url),
+        disputes=_disputes(store), layouts=list(exports.LAYOUTS), splits=_splits(store), place=store.place, link=str(request.base_url),
     )  # fmt: skip
 
 

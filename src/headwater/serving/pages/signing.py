@@ -20,7 +20,7 @@ from headwater.errors import UserError
 from headwater.feedback.people import Person, find_by_token
 from headwater.feedback.store import TABLES, Store
 from headwater.serving.pages import words
-from headwater.serving.pages.site import LANGUAGE_COOKIE, HEADERS, Site, page, site_of
+from headwater.serving.pages.site import HEADERS, LANGUAGE_COOKIE, Site, page, site_of
 
 TOKEN_COOKIE, NAME_COOKIE = "headwater_token", "headwater_name"
 _YEAR = 365 * 24 * 3600
@@ -29,7 +29,7 @@ _LONGEST_NAME = 60
 router = APIRouter()
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """A page that the visitor may not see. `status` 401: sign in first; 403: not with this role."""
 
     def __init__(self, status: int, why: str) -> None:
@@ -89,10 +89,8 @@ def same_origin(request: Request) -> None:
     if request.method in ("GET", "HEAD"):
         return
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
-    if origin is None:
-        own = request.headers.get("sec-fetch-site") == "same-origin"
-    else:
-        own = urlsplit(origin).netloc == host
+    site = request.headers.get("sec-fetch-site")
+    own = site == "same-origin" if origin is None else urlsplit(origin).netloc == host
     if not own:
         raise Refused(403, "sign.other_site")
 

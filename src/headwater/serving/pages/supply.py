@@ -19,7 +19,9 @@ from starlette.concurrency import run_in_threadpool
 from headwater import rounds, storage
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
+from headwater.feedback.queue import Queue
 from headwater.feedback.store import TABLES, Store
+from headwater.feedback.uncertainty import preference_entropy
 from headwater.models.generate import Answer, Sampling
 from headwater.recipe import validate
 from headwater.rlhf.asking import choose_prompts, sampling_of, seeds_of, write_tasks
@@ -27,7 +29,7 @@ from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run, Stage
 from headwater.stages.feedback import STORE
 from headwater.stages.judged import shares_to_ask
-from headwater.tasks.task import Prompt
+from headwater.tasks.task import Message, Prompt, answer_text
 from headwater.training.source import permutation
 
 LOG = logging.getLogger("headwater.serving")
@@ -40,10 +42,14 @@ AT_ONCE = 8
 
 
 class Draws(Protocol):
-    """Draws several answers to one prompt."""
+    """The served models, as far as new tasks need them."""
 
     async def draw(self, model: str, ids: Sequence[int], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
-        """The answers, in the order of the seeds."""
+        """Several answers to one prompt, in the order of the seeds."""
+        ...
+
+    async def scores(self, run: str, conversation: Sequence[Message], texts: Sequence[str]) -> list[float] | None:
+        """Rewards of whole answers by a run's reward model; None where it is not served."""
         ...
 
 
@@ -80,7 +86,8 @@ class Supply:
             for place, share, prompt in self._left[:AT_ONCE]:
                 sampling, seeds = sampling_of(self._stage, self._tokenizer), seeds_of(self._stage, place)
                 answers = await self._draws.draw(self._name, prompt.ids, sampling, seeds)
-                await run_in_threadpool(self._write, share, prompt, answers, seeds)
+                task, texts = await run_in_threadpool(self._write, share, prompt, answers, seeds)
+                await self._rank(task, prompt, texts)
                 self._left = self._left[1:]
         except UserError as error:
             LOG.warning("No new answers to judge: %s", error)
@@ -98,9 +105,19 @@ class Supply:
         order = permutation(self._stage.seed, 0, len(chosen)).tolist()
         return [(place, *chosen[place]) for place in order if seeds_of(self._stage, place)[0] not in seeds]
 
-    def _write(self, share: str, prompt: Prompt, answers: Sequence[Answer], seeds: Sequence[int]) -> None:
+    def _write(
+        self, share: str, prompt: Prompt, answers: Sequence[Answer], seeds: Sequence[int]
+    ) -> tuple[int, list[str]]:
+        """(task, texts of its answers)"""
         with self._store.writing() as writer:
-            write_tasks(self._stage, writer, self._policy, [(share, prompt)], answers, seeds, self._tokenizer)
+            tasks = write_tasks(self._stage, writer, self._policy, [(share, prompt)], answers, seeds, self._tokenizer)
+        return tasks[0], [answer_text(prompt, answer, self._tokenizer) for answer in answers]
+
+    async def _rank(self, task: int, prompt: Prompt, texts: Sequence[str]) -> None:
+        """Where the reward model knows least which answer is better, people are asked first."""
+        found = await self._draws.scores(self._policy.run, prompt.conversation, texts)
+        if found is not None and len(found) > 1:
+            await run_in_threadpool(Queue(self._store).set_priorities, {task: preference_entropy(found)})
 
 
 def store_of(run: Run) -> Path:
