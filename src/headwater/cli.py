@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,11 @@ Root = Annotated[
     Path | None,
     typer.Option("--runs", metavar="FOLDER", help="Folder of all runs; else $HEADWATER_RUNS, else ./runs."),
 ]
+Host = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine, a token is demanded.")
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")]
+Token = Annotated[str | None, typer.Option(metavar="TEXT", help="What clients must show; else $HEADWATER_TOKEN.")]
 Reuse = Annotated[
     str | None,
     typer.Option(metavar="RUN", help="Take over the stages of that run which are the same here."),
@@ -58,6 +64,7 @@ def build() -> typer.Typer:
     app.command("import-rankings")(import_rankings)
     app.command("study")(study)
     app.command("chat")(chat)
+    app.command("loop")(loop)
     app.command("serve")(serve)
     app.command("models")(models)
     app.command("diagnose")(diagnose)
@@ -103,6 +110,39 @@ def run(
         pipeline.run_all(resolved, place, last, other)
     verb, does = ("chat", "Talk to it") if resolved.pretrain.objective == "causal" else ("probe", "What it knows")
     print(pipeline.closing(place, catalogue.command_to(verb, place, root), does))
+
+
+def loop(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    judgements: Annotated[
+        int, typer.Option(min=1, help="Tasks that are judged before a new policy is trained on them.")
+    ] = 40,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    token: Token = None,
+    name: RunName = None,
+    root: Root = None,
+) -> None:
+    """Serve a policy, have its answers judged, train the next one on that, and offer it: you accept it or roll back."""
+    from headwater import catalogue
+
+    with serving_installed():
+        from headwater.loop.service import run_loop
+    run_loop(recipe, _with_run(overrides, name), catalogue.runs_root(root), judgements, host, port, token)
+
+
+@contextmanager
+def serving_installed() -> Iterator[None]:
+    """Names the extra where what the server needs is not there."""
+    from headwater.errors import UserError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "starlette", "uvicorn", "h11"):
+            raise
+        raise UserError("Serving needs two packages more: `pip install 'headwater[serve]'`.") from None
 
 
 def _command_of(stage: str) -> Callable[..., None]:
@@ -208,13 +248,9 @@ def serve(
         list[str],
         typer.Argument(metavar="MODEL…", help="Runs, RUN/STAGE, or folders of models; a run: its last model."),
     ],
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine, a token is demanded.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")] = 8000,
-    token: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What clients must show; else $HEADWATER_TOKEN.")
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    token: Token = None,
     slots: Annotated[int, typer.Option(min=1, max=256, help="Answers that a model writes side by side.")] = 16,
     context: Annotated[int, typer.Option(min=2, help="Tokens of a prompt with its answer, at most.")] = 2048,
     queue: Annotated[int, typer.Option(min=16, help="Answers that may wait; beyond, clients are told to.")] = 64,
@@ -224,22 +260,18 @@ def serve(
     store: Annotated[
         str | None,
         typer.Option(
-            metavar="STORE", help="Where judgements go: a file or postgresql://…; else judgements.db in the run's folder."
+            metavar="STORE",
+            help="Where judgements go: a file or postgresql://…; else judgements.db in the run's folder.",
         ),
     ] = None,
     root: Root = None,
 ) -> None:
     """Serve models over HTTP: in the form of OpenAI's API, and as pages to chat, to judge and to look at runs."""
     from headwater import catalogue
-    from headwater.errors import UserError
 
-    try:
+    with serving_installed():
         from headwater.serving.engine import Limits
         from headwater.serving.server import serve as answer_clients
-    except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "starlette", "uvicorn", "h11"):
-            raise
-        raise UserError("Serving needs two packages more: `pip install 'headwater[serve]'`.") from None
     limits = Limits(slots=slots, capacity=context, waiting=queue)
     answer_clients(names, catalogue.runs_root(root), host, port, token, limits, precision, store)
 

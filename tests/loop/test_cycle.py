@@ -29,7 +29,7 @@ class Paper:
         )
 
     def judged(self, accepted: str | None) -> Judged:
-        return Judged(self.tasks.get(accepted, 0), self.said.get(accepted, 0), self.ready)
+        return Judged(self.tasks.get(accepted, 0), self.said.get(accepted, 0), self.ready, self.asks)
 
     def train(self, accepted: str | None) -> str | None:
         if self.problem:

@@ -67,7 +67,20 @@ def address_in(lines: list[str]) -> str:
 def test_it_says_what_is_served_where_and_ends_at_a_signal(model, folders):
     for number in (signal.SIGINT, signal.SIGTERM):
         with started(model, folders[2]) as (process, lines):
-            assert lines[1].split() == ["tiny", "writes,", "in", "fp32:", "16", "answers", "of", "128", "tokens", "at", "a", "time"]
+            assert lines[1].split() == [
+                "tiny",
+                "writes,",
+                "in",
+                "fp32:",
+                "16",
+                "answers",
+                "of",
+                "128",
+                "tokens",
+                "at",
+                "a",
+                "time",
+            ]
             assert lines[2].split() == ["judge", "scores", "answers"]
             assert httpx.get(f"{address_in(lines)}/health").status_code == 200
             process.send_signal(number)

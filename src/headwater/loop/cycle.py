@@ -21,8 +21,8 @@ from headwater.storage import write_atomically
 STATE = "loop.json"
 """In the folder of the recipe's run."""
 
-Phase = Literal["waiting", "training", "offered", "failed", "finished"]
-"""waiting: for judgements; offered: for a decision; failed: for whoever mends it; finished: all tasks are judged, and the
+Phase = Literal["asking", "waiting", "training", "offered", "failed", "finished"]
+"""asking: the policy answers what is to be judged; waiting: for judgements; offered: for a decision; failed: for whoever mends it; finished: all tasks are judged, and the
 policy that came of it was declined."""
 
 
@@ -56,11 +56,12 @@ class State:
 @dataclass(frozen=True)
 class Judged:
     """Tasks that show a policy's answers, and how many of them somebody has judged; `ready`: whether a reward model could be
-    trained on them, which takes an order in each share. No tasks: nobody was asked yet, or nobody needs to be."""
+    trained on them, which takes an order in each share; `asks`: whether people are asked at all."""
 
     tasks: int
     judged: int
     ready: bool
+    asks: bool = True
 
 
 class Work(Protocol):
@@ -104,7 +105,7 @@ class Loop:
         self.path, self.work, self.judgements = path, work, judgements
         self.state = State.read(path)
         self._lock = threading.RLock()
-        self._training = False
+        self._doing: Phase | None = None
         self._problem: str | None = None
 
     @property
@@ -121,12 +122,12 @@ class Loop:
             run, found = self.work.next_run(accepted), self.work.judged(accepted)
             if not self._enough(run, found) if found.tasks else run in self.state.declined:
                 return
-            self._training = True
+            self._doing = "asking" if found.asks and not found.tasks else "training"
         try:
             problem = self.work.train(accepted)
         finally:
             with self._lock:
-                self._training = False
+                self._doing = None
         with self._lock:
             self._problem = problem
             if problem or accepted != self.accepted or (not found.tasks and not self.work.is_trained(run)):
@@ -157,8 +158,8 @@ class Loop:
         with self._lock:
             if not self.state.accepted:
                 raise UserError("The first policy is served: there is none before it to go back to.")
-            if self._training:
-                raise UserError("A new policy is being trained on the accepted one: wait until it is offered.")
+            if self._doing:
+                raise UserError("A new policy is being made from the accepted one: wait until it is offered.")
             *before, last = self.state.accepted
             self._problem = None
             self._keep(accepted=tuple(before), offered=None, declined=(*self.state.declined, last))
@@ -175,8 +176,8 @@ class Loop:
             run, found = self.work.next_run(accepted), self.work.judged(accepted)
             learnt = self.state.learnt.get(run, 0)
             phase: Phase = "waiting"
-            if self._training:
-                phase = "training"
+            if self._doing:
+                phase = self._doing
             elif self._problem:
                 phase = "failed"
             elif self.state.offered:

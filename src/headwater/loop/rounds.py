@@ -21,7 +21,8 @@ from headwater.stages.judged import shares_without_order
 LOG = "loop.log"
 """In the folder of the recipe's run: what the trainings said."""
 
-NOBODY_ASKED = Judged(tasks=0, judged=0, ready=True)
+NOT_YET = Judged(tasks=0, judged=0, ready=False)
+NOBODY_ASKED = Judged(tasks=0, judged=0, ready=True, asks=False)
 
 
 class Rounds:
@@ -47,8 +48,10 @@ class Rounds:
     def judged(self, accepted: str | None) -> Judged:
         store, policy = self.recipe.feedback.store, self.policy(accepted)
         weights = policy.model / "model.safetensors"
-        if store is None or self.recipe.feedback.annotator != "people" or not weights.is_file():
+        if store is None or self.recipe.feedback.annotator != "people":
             return NOBODY_ASKED
+        if not weights.is_file():
+            return NOT_YET
         with Store(store) as opened:
             tasks = tasks_of(opened, _digest(policy, weights.stat().st_mtime_ns))
             number = 1 if accepted is None else self._number(accepted) + 1

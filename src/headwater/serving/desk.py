@@ -9,7 +9,7 @@ from headwater.chat import stop_tokens as ends_of
 from headwater.errors import UserError
 from headwater.models.generate import Sampling, first_tokens, is_encoder_decoder
 from headwater.serving.engine import Engine, Limits, Line
-from headwater.serving.failure import Refusal
+from headwater.serving.failure import Refusal, gone
 from headwater.serving.metrics import Metrics
 from headwater.serving.requests import ChatRequest, CompletionRequest, Sampled
 from headwater.serving.served import EMBEDS, SCORES, WRITES, Served
@@ -25,15 +25,31 @@ class Desk:
     """All that the routes work with: the models, the engine that runs them, and what is counted."""
 
     def __init__(self, served: Sequence[Served], limits: Limits | None = None) -> None:
-        self.served = {each.name: each for each in served}
+        self.served: dict[str, Served] = {}
         self.metrics = Metrics()
-        limits = limits or Limits()
-        lines = {
-            name: Line(each.model, each.tokenizer.decode, limits)
-            for name, each in self.served.items()
-            if each.does == WRITES
-        }
-        self.engine = Engine(lines, limits, self.metrics)
+        self.engine = Engine({}, limits or Limits(), self.metrics)
+        for each in served:
+            self.add(each)
+
+    def add(self, served: Served) -> None:
+        """One more model; where one of this name is served, it takes its place."""
+        if served.does == WRITES:
+            self.engine.add(served.name, Line(served.model, served.tokenizer.decode, self.engine.limits))
+        self.served = {**self.served, served.name: served}
+
+    def keep(self, writers: Sequence[str]) -> None:
+        """Of the models that write, these alone, in this order; what others are writing is given up."""
+        leaving = [name for name, each in self.served.items() if each.does == WRITES and name not in writers]
+        others = {name: each for name, each in self.served.items() if each.does != WRITES}
+        self.served = {name: self.served[name] for name in writers} | others
+        for name in leaving:
+            self.engine.remove(name)
+
+    def line(self, name: str) -> Line:
+        """Of a model that writes. Raises Refusal where it was taken back meanwhile."""
+        if name not in self.engine.lines:
+            raise gone()
+        return self.engine.lines[name]
 
     def model(self, name: str | None, does: str) -> Served:
         """The model of this name, or the first that does this. Raises Refusal where there is none: 404, or 400."""
@@ -80,7 +96,7 @@ class Desk:
         return found
 
     def _fitting(self, served: Served, ids: list[int], param: str) -> list[int]:
-        capacity = self.engine.lines[served.name].capacity
+        capacity = self.line(served.name).capacity
         try:
             room = capacity - len(first_tokens(served.model, ids))
         except UserError:
@@ -96,7 +112,7 @@ class Desk:
         if any(token >= served.model.config.vocabulary for token, _ in bias):
             raise Refusal(400, f"{served.name} has no token of such a number.", "logit_bias", "invalid_value")
         return Sampling(
-            asked.limit or self.engine.lines[served.name].capacity,
+            asked.limit or self.line(served.name).capacity,
             1.0 if asked.temperature is None else asked.temperature,
             asked.top_k,
             asked.top_p,

@@ -23,7 +23,7 @@ from headwater.errors import UserError
 from headwater.models import generate
 from headwater.models.model import Model
 from headwater.models.transcript import Decode
-from headwater.serving.failure import Refusal, broken, busy, stopping
+from headwater.serving.failure import Refusal, broken, busy, gone, stopping
 from headwater.serving.metrics import Metrics
 from headwater.serving.orders import Order, Piece, Ticket
 
@@ -69,8 +69,11 @@ class Engine:
     """`submit` orders from the event loop; `start` and `stop` the thread."""
 
     def __init__(self, lines: Mapping[str, Line], limits: Limits, metrics: Metrics) -> None:
-        self.lines, self.limits, self.metrics = dict(lines), limits, metrics
+        self.lines = lines
+        """{name: model that writes}; never changed, but replaced by another."""
+        self.limits, self.metrics = limits, metrics
         self._works: deque[tuple[Work, asyncio.Future[Any]]] = deque()
+        self._removed: list[Line] = []
         self._changed = threading.Condition()
         self._stopping = self._refusing = False
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -109,10 +112,29 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
 
+    def add(self, name: str, line: Line) -> None:
+        """A model that writes, from the next turn on; another one of this name is taken back."""
+        if name in self.lines:
+            self.remove(name)
+        with self._changed:
+            self.lines = {**self.lines, name: line}
+
+    def remove(self, name: str) -> None:
+        """Takes a model back; what it is writing is given up."""
+        with self._changed:
+            line = self.lines.get(name)
+            if line is None:
+                return
+            self.lines = {other: each for other, each in self.lines.items() if other != name}
+            self._removed.append(line)
+            self._changed.notify()
+
     def submit(self, name: str, order: Order) -> None:
         """Puts an order in the queue of a model. Raises Refusal: 429 where the queue is full, 503 on the way to the end."""
-        line = self.lines[name]
         with self._changed:
+            line = self.lines.get(name)
+            if line is None:  # removed while the request was read
+                raise gone()
             self._admit(len(order.tickets))
             line.waiting.extend(order.tickets)
             self._changed.notify()
@@ -143,10 +165,13 @@ class Engine:
         torch.set_grad_enabled(False)
         while True:
             with self._changed:
-                while not (self._stopping or self.waiting or self.running):
+                while not (self._stopping or self.waiting or self.running or self._removed):
                     self._changed.wait()
                 if self._stopping:
                     break
+                removed, self._removed = self._removed, []
+            for line in removed:
+                self._give_up(line, gone())
             for line in self.lines.values():
                 try:
                     self._turn(line)

@@ -61,6 +61,11 @@ def stopping() -> Refusal:
     return Refusal(503, "The server is stopping.", None, "stopping", 5)
 
 
+def gone() -> Refusal:
+    """The model was taken back while the request was on its way."""
+    return Refusal(404, "This model is no longer served here: /v1/models tells which are.", "model", "model_not_found")
+
+
 def broken() -> Refusal:
     """A mistake of ours, which the log tells."""
     return Refusal(503, "The model failed at this request; the server's log says how.", None, "model_failed", 1)

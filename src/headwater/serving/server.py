@@ -11,7 +11,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -27,6 +28,7 @@ from headwater.serving.desk import Desk
 from headwater.serving.engine import Engine, Limits
 from headwater.serving.guard import LOOPBACK
 from headwater.serving.pages.opening import open_site
+from headwater.serving.pages.site import Site
 from headwater.training.precision import DTYPES, choose_precision
 from headwater.training.settings import Precision
 
@@ -35,6 +37,9 @@ GRACE = 4.0
 """Seconds that running answers may take to end when the server is to stop."""
 PATIENCE = 15.0
 """Seconds within which a request's head must be there, and a client must read on."""
+
+
+Beside = Callable[[Desk, Site], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -135,9 +140,11 @@ def serve(
     limits: Limits | None = None,
     precision: str = "auto",
     store: str | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Serves models, and the pages about them, until Ctrl-C or SIGTERM. Arguments as `headwater serve --help` says.
 
+    beside: what goes on for as long as the server runs, given the desk and the site.
     Raises UserError where there is nothing to serve, where a model cannot be, or where the address cannot be used.
     """
     if precision not in get_args(Precision):
@@ -159,8 +166,9 @@ def serve(
                 said.append(f"  token: {token}")
             said.append(f"Pages to chat and to judge: {url}/{f'?token={token}' if made else ''}")
             said.append(f"  judgements go into {site.store.place}")
-            print("\n".join([*said, "Ctrl-C ends it."]), flush=True)
-            run(app, desk.engine, listener)
+            with beside(desk, site) if beside else nullcontext():
+                print("\n".join([*said, "Ctrl-C ends it."]), flush=True)
+                run(app, desk.engine, listener)
     print("Stopped.", file=sys.stderr, flush=True)
 
 

@@ -27,15 +27,23 @@ class DeskAnswering:
 
     def __init__(self, desk: Desk, folders: Mapping[str, Path]) -> None:
         self.desk = desk
-        self.models: Sequence[Served] = [
-            describe(name, folders[name].resolve(), desk.engine.lines[name].capacity)
-            for name, each in desk.served.items()
-            if each.does == WRITES
-        ]
+        self._known: dict[str, Served] = {}
+        for name, each in desk.served.items():
+            if each.does == WRITES:
+                self.know(name, folders[name])
+
+    def know(self, name: str, folder: Path) -> None:
+        """Where a model that is served comes from: read once, as its digest takes a while."""
+        self._known[name] = describe(name, folder.resolve(), self.desk.line(name).capacity)
+
+    @property
+    def models(self) -> Sequence[Served]:
+        """In the order of the desk."""
+        return [self._known[name] for name in self.desk.served if name in self._known]
 
     async def stream(self, model: str, conversation: Sequence[Message], wish: Wish) -> AsyncIterator[Piece]:
         """As `Answering.stream`."""
-        served, capacity = self.desk.served[model], self.desk.engine.lines[model].capacity
+        served, capacity = self.desk.served[model], self.desk.line(model).capacity
         ids = await run_in_threadpool(prompt_ids, served.model, served.tokenizer, list(conversation))
         if len(ids) >= capacity:
             raise UserError(f"The conversation has {len(ids)} tokens and the model holds {capacity}: begin a new one.")
@@ -65,7 +73,9 @@ class DeskAnswering:
             order.leave()
         return order.answers
 
-    async def scores(self, run: str, conversation: Sequence[Mapping[str, str]], texts: Sequence[str]) -> list[float] | None:
+    async def scores(
+        self, run: str, conversation: Sequence[Mapping[str, str]], texts: Sequence[str]
+    ) -> list[float] | None:
         """Rewards of whole answers by a run's reward model; None where it is not served, or cannot read one of them."""
         served = self.desk.served.get(f"{run}/reward")
         if served is None or served.does != SCORES:

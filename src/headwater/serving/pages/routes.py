@@ -12,11 +12,11 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from headwater.errors import UserError
-from headwater.serving.pages import annotate, chat, home, judge, lineage, people, runs, signing, words
+from headwater.serving.pages import annotate, chat, home, judge, lineage, loop, people, runs, signing, words
 from headwater.serving.pages.signing import Refused, same_origin, visitor_of
 from headwater.serving.pages.site import HEADERS, Site, language_of, page
 
-PARTS = (home, signing, chat, judge, annotate, people, runs, lineage)
+PARTS = (home, signing, chat, judge, annotate, people, runs, lineage, loop)
 
 
 def join(app: FastAPI, site: Site) -> None:

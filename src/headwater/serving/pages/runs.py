@@ -112,9 +112,7 @@ def show(request: Request, name: str, site: OfSite, _: Entered) -> Response:
 
 
 @router.get("/runs/{name}/curves/{stage}")
-def rows(
-    name: str, stage: str, site: OfSite, _: Entered, after: Annotated[int, Query(ge=0)] = 0
-) -> dict[str, Any]:
+def rows(name: str, stage: str, site: OfSite, _: Entered, after: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
     """What a stage has measured from a place in its file on; a browser asks again from `next`."""
     if stage not in curves.CHARTS:
         raise UserError(f"The stage `{stage}` has no curves: name one of {', '.join(curves.CHARTS)}.")

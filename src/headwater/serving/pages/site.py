@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from headwater import __version__
 from headwater.feedback.store import Store
+from headwater.loop.cycle import Loop
 from headwater.report import wording
 from headwater.serving.pages import words
 from headwater.serving.pages.answering import Answering, Recent
@@ -47,6 +48,7 @@ class Site:
     starters   requests to begin a chat with
     guidelines a text file for who judges; None or not there: the built-in sentence
     supply     makes tasks where nothing is left to judge; None: nothing does
+    loop       learns from what is judged here (`headwater loop`); None: nothing does
     """
 
     root: Path
@@ -56,6 +58,7 @@ class Site:
     starters: tuple[str, ...] = ()
     guidelines: Path | None = None
     supply: Supply | None = None
+    loop: Loop | None = None
     recent: Recent = field(default_factory=Recent)
 
 
@@ -75,15 +78,19 @@ def page(request: Request, template: str, status: int = 200, headers: Mapping[st
     """A rendered page in the reader's language. `section`, if among what is shown, is marked in the bar on top."""
     language = language_of(request)
     section = shown.setdefault("section", template.removesuffix(".html"))
-    html = _environment().get_template(template).render(
-        version=__version__,
-        language=language,
-        say=words.sayer(language),
-        script_words=words.of(language, ("all", section)),
-        sections=SECTIONS,
-        visitor=getattr(request.state, "visitor", None),
-        here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-        **shown,
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            version=__version__,
+            language=language,
+            say=words.sayer(language),
+            script_words=words.of(language, ("all", section)),
+            sections=SECTIONS if site_of(request).loop is None else (*SECTIONS, "loop"),
+            visitor=getattr(request.state, "visitor", None),
+            here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+            **shown,
+        )
     )
     return HTMLResponse(html, status, {**HEADERS, "Vary": "Accept-Language, Cookie", **headers})
 

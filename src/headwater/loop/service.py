@@ -1,0 +1,127 @@
+"""`headwater loop`: the server and the loop beside it, so that what is judged on the pages is learnt and offered there."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from headwater import catalogue, outside, pipeline
+from headwater.endings import stoppable
+from headwater.errors import UserError
+from headwater.loop.cycle import STATE, Loop
+from headwater.loop.rounds import Rounds
+from headwater.recipe import Recipe, load_recipe
+from headwater.runs import Run
+from headwater.serving.desk import Desk
+from headwater.serving.engine import Limits
+from headwater.serving.pages.desk import DeskAnswering
+from headwater.serving.pages.site import Site
+from headwater.serving.served import load
+from headwater.serving.server import serve
+
+LOG = logging.getLogger("headwater.loop")
+PAUSE = 2.0
+"""Seconds between two steps of the loop."""
+
+
+def run_loop(
+    path: Path,
+    overrides: Sequence[str],
+    root: Path,
+    judgements: int,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+) -> None:
+    """Makes the recipe's run up to its SFT model, then serves, asks, learns and offers, until Ctrl-C.
+
+    judgements: tasks that must be judged before a new policy is trained. Raises UserError where nobody could judge, and as
+    `headwater run` and `headwater serve` do.
+    """
+    recipe = load_recipe(path, overrides)
+    refuse_unasked(recipe, path)
+    run = Run(root, recipe.run)
+    with stoppable(), run:
+        pipeline.keep_expected_curve(path, run)
+        outside.refuse_unjudged(recipe, root)
+        pipeline.run_all(recipe, run, "sft")
+    work = Rounds(path, overrides, recipe, root)
+    loop = Loop(run.folder / STATE, work, judgements)
+
+    @contextmanager
+    def beside(desk: Desk, site: Site) -> Iterator[None]:
+        site.loop = loop
+        with Keeper(loop, work, desk, site):
+            yield
+
+    served = [_named(work, loop.accepted)]
+    store = recipe.feedback.store
+    serve(served, root, host, port, token, Limits(), "auto", store, beside)
+
+
+def refuse_unasked(recipe: Recipe, path: Path) -> None:
+    """Raises UserError where the recipe asks nobody about its policy's answers."""
+    if not recipe.asks:
+        raise UserError(
+            f"{path} asks nobody about its policy's answers: name a store in which people judge, feedback.store=PATH, or, for a "
+            "demonstration, feedback.annotator=simulated:lexicon."
+        )
+
+
+def _named(work: Rounds, accepted: str | None) -> str:
+    policy = work.policy(accepted)
+    return f"{policy.run}/{policy.stage}"
+
+
+class Keeper:
+    """The thread that moves the loop on, and has the accepted and the offered policy served, in this order."""
+
+    def __init__(self, loop: Loop, work: Rounds, desk: Desk, site: Site) -> None:
+        self.loop, self.work, self.desk, self.site = loop, work, desk, site
+        self._ends = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._again_and_again, args=(step,), name=step.__name__, daemon=True)
+            for step in (self.loop.advance, self.serve_both)
+        ]
+
+    def __enter__(self) -> Keeper:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self.work.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def _again_and_again(self, step: Callable[[], None]) -> None:
+        while not self._ends.is_set():
+            try:
+                step()
+            except UserError as error:
+                print(f"loop: {error}", file=sys.stderr, flush=True)
+            except Exception:
+                LOG.exception("The loop's step failed.")
+            self._ends.wait(PAUSE)
+
+    def serve_both(self) -> None:
+        """Loads what is accepted or offered and not yet served, and takes back what is neither."""
+        state = self.loop.state
+        wanted = [_named(self.work, self.loop.accepted)]
+        wanted += [] if state.offered is None else [_named(self.work, state.offered)]
+        for name in wanted:
+            folder = catalogue.model_folder(name, self.work.root)
+            written = int((folder / "config.json").stat().st_mtime)
+            if name in self.desk.served and self.desk.served[name].created == written:
+                continue
+            first = next(iter(self.desk.engine.lines.values()))
+            self.desk.add(load(name, folder, first.model.dtype))
+            answering = self.site.answering
+            assert isinstance(answering, DeskAnswering)
+            answering.know(name, folder)
+        self.desk.keep(wanted)
