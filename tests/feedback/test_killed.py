@@ -40,7 +40,7 @@ def test_no_acknowledged_judgement_is_lost_and_none_is_doubled(place: str) -> No
         command = [sys.executable, "-c", JUDGE, place, str(max(0, begin - 3)), str(JUDGEMENTS)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            wait = chance.randrange(1, 40)
+            wait = chance.randrange(5, 75)
             for line in process.stdout:
                 if line.endswith("\n"):  # a torn last line acknowledges nothing
                     number, id_ = map(int, line.split())
@@ -51,7 +51,7 @@ def test_no_acknowledged_judgement_is_lost_and_none_is_doubled(place: str) -> No
                     kills += 1
         assert process.returncode in (0, -signal.SIGKILL)
         begin = max(acknowledged) + 1
-    assert kills >= 4
+    assert kills >= 3
     with Store(place) as store:
         rows = store.judgements(superseded=True)
         assert store.problems() == []
