@@ -465,6 +465,20 @@ def test_a_base_or_a_reward_that_is_nowhere_is_named_before_any_stage(tmp_path: 
     go(tmp_path, make_recipe(ppo={"reward": "nowhere.py:score"}), until="reward")
 
 
+def test_another_function_in_the_file_of_a_reward_makes_ppo_anew(tmp_path: Path, fakes: Fakes) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def score(prompts, answers): return [1.0]")
+    recipe = make_recipe(ppo={"reward": f"{file}:score"})
+    go(tmp_path, recipe)
+    file.write_text("def score(prompts, answers): return [2.0]")
+    fakes.calls.clear()
+    go(tmp_path, recipe)
+    assert fakes.calls == ["ppo"], "which comes out the same here, so that what follows stays"
+    fakes.calls.clear()
+    go(tmp_path, recipe)
+    assert fakes.calls == []
+
+
 def test_a_finished_run_stays_when_its_base_is_moved_and_starts_anew_when_it_changes(
     tmp_path: Path, fakes: Fakes
 ) -> None:

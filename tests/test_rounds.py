@@ -16,7 +16,7 @@ from headwater.feedback.rankings import import_rankings
 from headwater.feedback.store import TABLES, Store
 from headwater.lineage import lineage
 from headwater.recipe import validate
-from headwater.rlhf.policies import Origin
+from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run
 from headwater.settings import apply_override
 from headwater.stages.judged import TASKS
@@ -73,7 +73,7 @@ def test_a_second_round_knows_who_wrote_and_who_judged(tiny: Run) -> None:
     found = metrics(second, "feedback")
     assert found["policy"] == "tiny/ppo"
     assert found["annotators"]["simulated:lexicon"] == found["rankings_by_round"]["2"] > 0
-    policy = Origin(tiny.stage("ppo"), "tiny", "ppo")
+    policy = PolicyOrigin(tiny.stage("ppo"), "tiny", "ppo")
     with Store(second.stage("feedback") / "feedback.db", read_only=True) as store:
         assert store.problems() == []
         with store.reading() as connection:

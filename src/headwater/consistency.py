@@ -38,13 +38,13 @@ class Verdicts:
 
     def __str__(self) -> str:
         lines = [f"{self.kind} of {self.sentences:,} held-out sentences, changed and unchanged"]
-        lines.append(f"{'change':14} {'order stays':>11}  {'95% interval':16} {'mean shift':>10}  sentences changed")
+        lines.append(f"{'change':22} {'order stays':>11}  {'95% interval':16} {'mean shift':>10}  sentences changed")
         for name, each in self.changes.items():
             if np.isnan(each.order):
-                lines.append(f"{name:14} {'–':>11}  {'–':16} {'–':>10}  {each.changed:,}")
+                lines.append(f"{name:22} {'–':>11}  {'–':16} {'–':>10}  {each.changed:,}")
                 continue
             interval = f"{each.low:.1%} to {each.high:.1%}"
-            lines.append(f"{name:14} {each.order:11.1%}  {interval:16} {each.shift:8.2f} σ  {each.changed:,}")
+            lines.append(f"{name:22} {each.order:11.1%}  {interval:16} {each.shift:8.2f} σ  {each.changed:,}")
         return "\n".join(lines)
 
 

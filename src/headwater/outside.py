@@ -1,4 +1,5 @@
-"""What a run is made of that lies outside it: the user's dialogues, a store in which people judge, the run before."""
+"""What a run is made of that lies outside it: the user's dialogues, a store in which people judge, a reward in a file, the run
+before."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ def parents(recipe: Recipe, stage: str, runs: Path) -> dict[str, str | None]:
         found |= files_of_dialogues(recipe)
     if stage == "feedback" and recipe.feedback.store is not None:
         found |= last_words(recipe.feedback.store)
+    if stage == "ppo":
+        found |= file_of_reward(recipe)
     for name in rounds.outside(recipe, stage):
         manifest = read_manifest(rounds.folder_of(name, runs))
         found[name] = None if manifest is None else manifest["content_hash"]
@@ -35,6 +38,17 @@ def files_of_dialogues(recipe: Recipe) -> dict[str, str | None]:
         for paths in files.values()
         for path in paths
     }
+
+
+def file_of_reward(recipe: Recipe) -> dict[str, str | None]:
+    """{"file PATH": hash of its content} where the reward is a function in a file: another function is another reward."""
+    from headwater.recipe import REWARD
+
+    given = REWARD.fullmatch(recipe.ppo.reward)
+    if given is None or not given["path"]:
+        return {}
+    path = Path(given["path"])
+    return {f"file {path}": storage.sha256_of(path) if path.is_file() else None}
 
 
 def last_words(store: str) -> dict[str, str | None]:

@@ -43,10 +43,14 @@ def next_round(run: Run) -> dict[str, Any]:
     recipe = load_recipe(run.folder / "recipe.yaml")
     refuse_unfinished(run)
     number = recipe.round.number + 1
-    name = re.sub(r"-round-\d+$", "", run.name)
     data = recipe.model_dump(mode="json")
     data["round"] |= {"of": run.name, "number": number}
-    return data | {"run": f"{name}-round-{number}", "until": "report"}
+    return data | {"run": name_of(run.name, number), "until": "report"}
+
+
+def name_of(run: str, number: int) -> str:
+    """What round `number` of a run, or of an earlier round of it, is called."""
+    return f"{re.sub(r'-round-[0-9]+$', '', run)}-round-{number}"
 
 
 def refuse_unfinished(run: Run) -> None:

@@ -14,10 +14,12 @@ from headwater.evaluation.consistency import (
     CHANGES,
     CONTRACTIONS,
     NEIGHBOURS,
+    REWORDED,
     changed_texts,
     consistency,
     other_forms,
     repunctuated,
+    reworded,
     with_typos,
 )
 
@@ -72,6 +74,31 @@ def test_contractions_go_both_ways() -> None:
     for long, short in CONTRACTIONS.items():
         assert other_forms(long) == short
         assert other_forms(short) == long
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Write a line of a film review.", "Could you write a line of a film review?"),
+        ("What is a valve?", "Tell me: What is a valve?"),
+        ("请写一句影评。", "能不能写一句影评？"),
+        ("什么是阀门？", "告诉我：什么是阀门？"),
+    ],
+)
+def test_a_request_in_other_words(before: str, after: str) -> None:
+    assert reworded(before) == after
+
+
+def test_a_judge_that_reads_the_request_is_told_from_one_that_does_not() -> None:
+    class Reader(Taste):
+        def score(self, instructions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+            turn = -1 if any(text.startswith("Could you") for text in instructions) else 1
+            return turn * super().score(instructions, answers)
+
+    asked = ["Write it."] * len(TEXTS)
+    by_number = lambda text: int("".join(filter(str.isdigit, text)))  # noqa: E731
+    assert consistency(Reader(by_number), asked, TEXTS, resamples=20)[REWORDED].order == 0
+    assert consistency(Taste(by_number), asked, TEXTS, resamples=20)[REWORDED].order == 1
 
 
 def test_the_seed_decides() -> None:

@@ -11,7 +11,13 @@ import torch
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.objectives.policy import Policy
 from headwater.recipe import PpoSettings
-from headwater.rlhf.rollouts import Rollouts, entropy_of, episode_row, log_probabilities_of, values_of
+from headwater.rlhf.rollouts import (
+    Rollouts,
+    episode_row,
+    log_probabilities_and_entropy_of,
+    log_probabilities_of,
+    values_of,
+)
 from headwater.rlhf.scoring import raw_scores
 from headwater.training.engine import Engine
 from headwater.training.settings import ScheduleSettings
@@ -82,7 +88,7 @@ def test_an_episode_s_row_has_the_prompt_as_its_source_and_marks_every_place_of_
 
 def test_what_is_measured_of_an_answer_does_not_depend_on_those_beside_it():
     policy, critic = lively_model(vocabulary=14, **PAIR), tiny_model("critic", vocabulary=14, **PAIR)
-    together = log_probabilities_of(policy, ANSWERS, 0.7), entropy_of(policy, ANSWERS, 0.7), values_of(critic, ANSWERS)
+    together = *log_probabilities_and_entropy_of(policy, ANSWERS, 0.7), values_of(critic, ANSWERS)
     for index, answer in enumerate(ANSWERS):
         source, begun = torch.tensor([answer.prompt]), torch.tensor([[START, *answer.tokens[:-1]]])
         with torch.no_grad():

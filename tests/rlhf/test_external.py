@@ -14,7 +14,7 @@ import torch
 
 from headwater.errors import Interrupted, UserError
 from headwater.recipe import PpoSettings
-from headwater.rlhf.external import ExternalReward, external_reward
+from headwater.rlhf.external import ExternalReward, external_reward, is_here
 from words import small_tokenizer
 
 PROMPT, ANSWERS = "Write a line, please.", ["A good one.", "今天天气很好", ""]
@@ -179,7 +179,10 @@ class Served:
 
 @pytest.fixture
 def serve(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there, and nobody is asked
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     opened = []
 
     def open_(*replies):
@@ -203,6 +206,21 @@ def late(asked):
 
 def wrong(status, content):
     return lambda asked: (status, content)  # noqa: ARG005
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://localhost:80/a", True),
+        ("http://127.0.0.2/a", True),
+        ("https://[::1]:8/", True),
+        ("http://rewards.localhost/", True),
+        ("http://localhost.example/", False),
+        ("http://10.0.0.1/", False),
+    ],
+)
+def test_a_proxy_is_not_asked_for_addresses_of_this_machine(url, here):
+    assert is_here(url) is here
 
 
 def test_an_address_is_asked_in_batches_and_the_order_stays(serve):

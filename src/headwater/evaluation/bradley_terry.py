@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import UserError
+from headwater.evaluation.newton import maximise
 from headwater.evaluation.pairs import draws
 
 Array = NDArray[np.float64]
-
-_STEPS = 100
-"""Newton steps at most; a handful suffice."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +104,21 @@ def fit(wins: Array) -> Array:
     group = np.flatnonzero(above & below)
     inner = wins[np.ix_(group, group)]
     games, scored = inner + inner.T, inner.sum(axis=1)
-    theta = np.zeros(len(group))
-    likelihood = _log_likelihood(theta, inner)
-    for _ in range(_STEPS):
+
+    def derivatives(others: Array) -> tuple[Array, Array]:
+        theta = np.append(0.0, others)
         chances = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
         slope = scored - (games * chances).sum(axis=1)
-        if np.abs(slope).max() < 1e-9 * games.sum() or len(group) == 1:
-            break
         curved = games * chances * chances.T
-        hessian = np.diag(curved.sum(axis=1)) - curved
-        step = np.append(0.0, np.linalg.solve(hessian[1:, 1:], slope[1:]))
-        while (reached := _log_likelihood(theta + step, inner)) < likelihood - 1e-12 * games.sum():
-            step /= 2
-        theta, likelihood = theta + step, reached
-    strengths[group] = theta
+        return slope[1:], (np.diag(curved.sum(axis=1)) - curved)[1:, 1:]
+
+    others = maximise(
+        np.zeros(len(group) - 1),
+        lambda others: _log_likelihood(np.append(0.0, others), inner),
+        derivatives,
+        float(games.sum()),
+    )
+    strengths[group] = np.append(0.0, others)
     return strengths
 
 

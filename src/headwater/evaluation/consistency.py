@@ -1,6 +1,6 @@
-"""Whether a verdict on answers survives changes that leave their meaning alone.
+"""Whether a verdict on answers survives changes that leave the meaning alone.
 
-Answers are changed, each in one way, and judged again: the order of two answers to one instruction should stay, and
+Answers, or what was asked, are changed, each in one way, and judged again: the order of two answers to one instruction should stay, and
 scores should move by little of what sets answers apart.
 """
 
@@ -48,7 +48,12 @@ _WORD = re.compile(r"\b[a-z]{4,}\b", re.IGNORECASE | re.ASCII)
 _MARKS = str.maketrans("，。！？；：（）", ",.!?;:()")
 _CLOSING = re.compile(r"[\s.!?。！？]+$")
 
+_CJK = re.compile(r"[\u4e00-\u9fff]")
+
 CHANGES = ("typos", "lower case", "upper case", "punctuation", "contractions")
+"""Of answers."""
+REWORDED = "request in other words"
+"""Of what was asked."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Consistency:
 
     order      share of pairs whose order stays (a new tie is ½), with its 95% interval; the bootstrap draws answers
     shift      mean |Δ score| over the deviation of all unchanged scores
-    changed    answers that the change made different; where fewer than two are, the numbers are NaN
+    changed    answers that the change concerned; where fewer than two are, the numbers are NaN
     """
 
     order: float
@@ -76,20 +81,26 @@ def consistency(
     resamples: int = 500,
     seed: int = 0,
 ) -> dict[str, Consistency]:
-    """{change: what it did to the judge's scores} of answers, each to the instruction of its place.
+    """{change: what it did to the judge's scores} of answers, each to the instruction of its place. An instruction is reworded
+    as a person might say it otherwise (`reworded`); answers to one instruction are compared.
 
     typos: share of the words of four letters or more that get a wrong key.
     """
     before = judge.score(instructions, answers)
     deviation = float(before.std())
     found = {}
-    for name, changed in changed_texts(answers, typos, seed).items():
-        places = [place for place, answer in enumerate(answers) if changed[place] != answer]
+    others = [reworded(instruction) for instruction in instructions]
+    pairs = {
+        name: list(zip(instructions, texts, strict=True)) for name, texts in changed_texts(answers, typos, seed).items()
+    }
+    pairs[REWORDED] = list(zip(others, answers, strict=True))
+    for name, changed in pairs.items():
+        places = [place for place, pair in enumerate(changed) if pair != (instructions[place], answers[place])]
         asked, old = [instructions[place] for place in places], before[places]
         if len(places) < 2 or not deviation > 0:
             found[name] = Consistency(np.nan, np.nan, np.nan, np.nan, len(places))
             continue
-        new = judge.score(asked, [changed[place] for place in places])
+        new = judge.score([changed[place][0] for place in places], [changed[place][1] for place in places])
         kept = pair_accuracy(new, old, sources=asked, resamples=resamples, seed=seed)
         shift = float(np.abs(new - old).mean()) / deviation
         found[name] = Consistency(kept.accuracy, kept.low, kept.high, shift, len(places))
@@ -136,3 +147,13 @@ def other_forms(text: str) -> str:
         return changed[0].upper() + changed[1:] if match[0][0].isupper() else changed
 
     return _FORMS.sub(other, text)
+
+
+def reworded(instruction: str) -> str:
+    """A request in other words: "Write a line." becomes "Could you write a line?", and a question is asked for an answer to it."""
+    text = instruction.strip()
+    question, chinese = text.endswith(("?", "？")), bool(_CJK.search(text))
+    if question:
+        return f"告诉我：{text}" if chinese else f"Tell me: {text}"
+    plain = _CLOSING.sub("", text)
+    return f"能不能{plain.removeprefix('请')}？" if chinese else f"Could you {plain[:1].lower()}{plain[1:]}?"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from headwater.evaluation.newton import maximise
 from headwater.evaluation.pairs import draws
 
 Array = NDArray[np.float64]
@@ -21,7 +22,6 @@ Array = NDArray[np.float64]
 PENALTY = 0.01
 """Of θ² + φ², halved, against the summed log-likelihood: it moves nothing that can be seen, and keeps the estimate
 finite where one model wins always, or exactly where its answers are longer."""
-_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,15 @@ def fit(feature: Array, outcomes: Array, weights: Array) -> Array:
     `feature`, `outcomes` (0 to 1) and `weights`: [prompts].
     """
     inputs = np.stack([np.ones_like(feature), feature], axis=1)
-    found = np.zeros(2)
-    reached = _objective(found, inputs, outcomes, weights)
-    for _ in range(_STEPS):
+
+    def derivatives(found: Array) -> tuple[Array, Array]:
         chances = 1 / (1 + np.exp(-inputs @ found))
         slope = inputs.T @ (weights * (outcomes - chances)) - PENALTY * found
-        if np.abs(slope).max() < 1e-9 * weights.sum():
-            break
-        curved = (inputs * (weights * chances * (1 - chances))[:, None]).T @ inputs + PENALTY * np.eye(2)
-        step = np.linalg.solve(curved, slope)
-        while (tried := _objective(found + step, inputs, outcomes, weights)) < reached - 1e-12 * weights.sum():
-            step /= 2
-        found, reached = found + step, tried
-    return found
+        return slope, (inputs * (weights * chances * (1 - chances))[:, None]).T @ inputs + PENALTY * np.eye(2)
+
+    return maximise(
+        np.zeros(2), lambda found: _objective(found, inputs, outcomes, weights), derivatives, float(weights.sum())
+    )
 
 
 def _objective(found: Array, inputs: Array, outcomes: Array, weights: Array) -> float:

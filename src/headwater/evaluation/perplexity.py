@@ -36,7 +36,7 @@ def bits_per_byte(model: Model, texts: Sequence[Text]) -> dict[str, float]:
         sizes[text.group] += text.bytes
     with torch.inference_mode():
         for batch in split_by_tokens([text.row for text in texts], _BUDGET):
-            hidden = model.backbone(*batch.inputs())
+            hidden = model.hidden_states(*batch.inputs())
             learnt = batch.per_token["targets"] != IGNORED
             losses = model.language_model.token_losses(hidden[learnt], batch.per_token["targets"][learnt])
             owners = batch.per_row["text"][:, None].expand_as(learnt)[learnt]
@@ -54,7 +54,9 @@ def next_token_calibration(model: Model, texts: Sequence[Text]) -> Calibration:
     sure, came = [torch.zeros(0)], [torch.zeros(0, dtype=torch.bool)]
     for batch in split_by_tokens([text.row for text in texts], _BUDGET):
         learnt = batch.per_token["targets"] != IGNORED
-        likeliest = model.language_model(model.backbone(*batch.inputs())[learnt]).float().softmax(dim=-1).max(dim=-1)
+        likeliest = (
+            model.language_model(model.hidden_states(*batch.inputs())[learnt]).float().softmax(dim=-1).max(dim=-1)
+        )
         sure.append(likeliest.values)
         came.append(likeliest.indices == batch.per_token["targets"][learnt])
     return calibration(torch.cat(sure).numpy(), torch.cat(came).numpy())

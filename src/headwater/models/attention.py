@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from headwater.models.cache import KeyValueCache
+from headwater.models.cache import KeysAndValues
 from headwater.models.config import TransformerConfig
 from headwater.models.norm import RMSNorm
 from headwater.models.positions import Rotate
@@ -30,7 +30,7 @@ class AttentionView:
     mask: [batch or 1, heads or 1, time, keys], added to the scores: −∞ where a key may not be seen, otherwise 0 or a bias
     of the distance. None: every token sees the others, those before it where `causal`.
     window: a sliding window, in whose blocks attention is computed; `mask` then is that of `local_mask`.
-    cache: where decoding keeps keys and values, or None.
+    cache: where the keys and values of earlier tokens are, or None.
     """
 
     cosine: Tensor | None = None
@@ -38,7 +38,7 @@ class AttentionView:
     mask: Tensor | None = None
     causal: bool = True
     window: int | None = None
-    cache: KeyValueCache | None = None
+    cache: KeysAndValues | None = None
 
 
 class Attention(nn.Module):

@@ -8,6 +8,18 @@ import torch
 from torch import Tensor
 
 
+class KeysAndValues(Protocol):
+    """What attention asks of a memory of tokens before those that it is given."""
+
+    starts: Tensor
+    """Position of each row's first new token, [batch or 1]."""
+    span: int
+    """Keys that attention looks at, those of the new tokens included."""
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """New keys and values [batch, heads, time, head_dim] → all up to `span`, the new ones last."""
+
+
 class Cache(Protocol):
     """What the generator asks of any backbone's memory."""
 
@@ -61,6 +73,11 @@ class KeyValueCache:
     def move(self, source: int, target: int) -> None:
         self.keys[:, target] = self.keys[:, source]
         self.values[:, target] = self.values[:, source]
+
+    def spread(self, source: int, targets: Tensor, length: int) -> None:
+        """Copies the first `length` tokens of a slot onto others."""
+        for states in (self.keys, self.values):
+            states[:, targets, :, :length] = states[:, source : source + 1, :, :length]
 
     def select(self, order: Tensor) -> None:
         self.keys[:, : len(order)] = self.keys[:, order]

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from headwater.errors import UserError
-from headwater.models.cache import Cache
+from headwater.models.cache import Cache, KeyValueCache
 from headwater.models.model import Model
 from headwater.models.sampling import Sampling, choose
+from headwater.models.shared_start import can_share, common_length
 from headwater.models.transcript import Decode, Transcript
 from headwater.progress import Progress
 
@@ -110,8 +111,9 @@ class Generator:
             with resting(self.model):
                 sources, documents = padded(prompts)
                 self.cache.remember(slots, self.model.backbone.encode(sources, documents), documents)
-        ids, real = padded([row.begin for row in new])
-        self._forward(ids, slots, torch.zeros_like(slots), real.sum(dim=1), new)
+        shared = self._read_shared_start([row.begin for row in new], slots)
+        ids, real = padded([row.begin[shared:] for row in new])
+        self._forward(ids, slots, torch.full_like(slots, shared), real.sum(dim=1), new)
         self._release()
         return [row.answer for row in new]
 
@@ -124,6 +126,16 @@ class Generator:
             row.length += 1
         self._forward(ids, torch.arange(len(self.rows)), lengths, torch.ones_like(lengths), self.rows)
         self._release()
+
+    def _read_shared_start(self, begins: Sequence[list[int]], slots: Tensor) -> int:
+        """Computes the keys and values of the beginning that rows have in common, once, and returns its length."""
+        with resting(self.model):
+            length = common_length(begins) if can_share(self.model.backbone) else 0
+            if length:
+                self.cache.begin(slots[:1], torch.zeros(1, dtype=torch.long), torch.full((1,), length))
+                self.model.backbone(torch.tensor([begins[0][:length]]), cache=self.cache)
+                cast(KeyValueCache, self.cache).spread(int(slots[0]), slots[1:], length)
+        return length
 
     def _row(self, prompt: list[int], sampling: Sampling, seed: int) -> _Row:
         begin = first_tokens(self.model, prompt)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.errors import UserError
+from headwater.models import shared_start
 from headwater.models.backbone import Backbone
 from headwater.models.config import TransformerConfig
 from headwater.models.convolutional import (
@@ -127,6 +128,19 @@ class Model(nn.Module):
         place = 4 if self.config.form == "encoder-decoder" else 2  # of `documents` among the backbone's arguments
         return cast(Tensor, self.head(hidden, inputs[place] if len(inputs) > place else more.get("documents")))
 
+    def hidden_states(self, *inputs: Tensor | None) -> Tensor:
+        """`backbone(*inputs)`, [batch, time, d_model]; where all rows of a decoder begin alike, their beginning is read once.
+
+        inputs: as `Batch.inputs` gives them.
+        """
+        ids, *others = inputs
+        assert ids is not None
+        if all(other is None for other in others) and shared_start.can_share(self.backbone):
+            length = shared_start.common_length(ids)
+            if length:
+                return shared_start.states(cast(Transformer, self.backbone), ids, length)
+        return cast(Tensor, self.backbone(*inputs))
+
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Reward of each row, [batch], read from its summary; ids and lengths as in `summaries`."""
         return cast(Tensor, self.scalar(self.summaries(ids, lengths)))
@@ -144,7 +158,7 @@ class Model(nn.Module):
             states = self.backbone(ids, torch.cat((begun, ids[:, :-1]), dim=1), documents)
             return cast(Tensor, states[torch.arange(len(ids)), lengths - 1])
         # A decoder needs no mask for padding on the right, and is faster without.
-        hidden = self.backbone(ids, documents=None if self.config.form == "decoder" else documents)
+        hidden = self.hidden_states(ids, None, None if self.config.form == "decoder" else documents)
         return gathered(self.config, hidden, documents)
 
     def initialise(self, seed: int, scheme: str = "scaled") -> Model:

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from headwater.models.attention import AttentionView, additive, by_products, local_mask
 from headwater.models.backbone import Backbone
 from headwater.models.block import Block, CrossBlock
-from headwater.models.cache import KeyValueCache
+from headwater.models.cache import KeysAndValues, KeyValueCache
 from headwater.models.config import TransformerConfig
 from headwater.models.initialisation import initialise
 from headwater.models.inputs import InputLayer, PatchEmbedding
@@ -57,7 +57,7 @@ class Stack(Backbone):
         dtype: torch.dtype,
         positions: Tensor | None = None,
         documents: Tensor | None = None,
-        cache: KeyValueCache | None = None,
+        cache: KeysAndValues | None = None,
         prefix: Tensor | None = None,
     ) -> tuple[AttentionView, Tensor]:
         """What attention may look at, and the positions [batch or 1, time] that follow where none are given."""
@@ -128,7 +128,7 @@ class Transformer(Stack):
         ids: Tensor,
         positions: Tensor | None = None,
         documents: Tensor | None = None,
-        cache: KeyValueCache | None = None,
+        cache: KeysAndValues | None = None,
         prefix: Tensor | None = None,
         segments: Tensor | None = None,
     ) -> Tensor:

@@ -29,9 +29,10 @@ class CausalLM:
 
     def hidden(self, modules: Mapping[str, Model], batch: Batch) -> Tensor:
         """The states that predict the targets, [rows, time, d_model]."""
-        prefix = batch.per_token.get("prefix")
-        more = {} if prefix is None else {"prefix": prefix.bool()}
-        return modules["model"].backbone(*batch.inputs(), **more)  # type: ignore[no-any-return]
+        model, prefix = modules["model"], batch.per_token.get("prefix")
+        if prefix is None:
+            return model.hidden_states(*batch.inputs())
+        return model.backbone(*batch.inputs(), prefix=prefix.bool())  # type: ignore[no-any-return]
 
     def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
         hidden = self.hidden(modules, batch)

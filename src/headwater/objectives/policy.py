@@ -22,7 +22,7 @@ def response_log_probabilities(
 
     Only positions whose next token belongs to the response (`batch.per_token["mask"]`) are scored.
     """
-    hidden = model.backbone(*batch.inputs())
+    hidden = model.hidden_states(*batch.inputs())
     places = batch.per_token["mask"].bool()
     logits = model.language_model(hidden[places]).float() / temperature
     log_probabilities = logits.log_softmax(dim=-1)
@@ -35,7 +35,7 @@ def response_log_probabilities(
 
 def response_values(critic: Model, batch: Batch) -> Tensor:
     """The critic's value before each response token, [response tokens], read in the states that predict them."""
-    return critic.scalar(critic.backbone(*batch.inputs())[batch.per_token["mask"].bool()])  # type: ignore[no-any-return]
+    return critic.scalar(critic.hidden_states(*batch.inputs())[batch.per_token["mask"].bool()])  # type: ignore[no-any-return]
 
 
 class Policy:

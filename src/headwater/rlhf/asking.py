@@ -17,7 +17,7 @@ from headwater.feedback.reader import skipped
 from headwater.feedback.store import TABLES, Store, Writer
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model
-from headwater.rlhf.policies import Origin
+from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Stage
 from headwater.tasks.task import Prompt, answer_text, fitting, some, task_of
 from headwater.training.source import permutation
@@ -38,7 +38,9 @@ class Asked:
     judged: bool
 
 
-def draw_answers(stage: Stage, store: Store, policy: Origin, shares: Sequence[str], made: int | None = None) -> None:
+def draw_answers(
+    stage: Stage, store: Store, policy: PolicyOrigin, shares: Sequence[str], made: int | None = None
+) -> None:
     """Asks the policy `feedback.prompts` prompts of these shares, `feedback.responses` times each, and writes a task for each.
 
     made: Unix seconds written into the store; absent: now.
@@ -74,7 +76,7 @@ def _chosen(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) -> list[t
 def _write(
     stage: Stage,
     writer: Writer,
-    policy: Origin,
+    policy: PolicyOrigin,
     chosen: Sequence[tuple[str, Prompt]],
     answers: Sequence[Answer],
     seeds: Sequence[int],

@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import importlib
 import importlib.util
+import ipaddress
 import json
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from itertools import takewhile
@@ -152,11 +154,23 @@ def checked(scores: Any, wanted: int, place: str) -> list[float]:
     return [float(value) for value in values]
 
 
+def is_here(url: str) -> bool:
+    """Whether an address is one of this machine alone."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 class Endpoint:
     """A reward over HTTP: POST {"prompts": […], "answers": […]} gives {"scores": […]}, all as JSON."""
 
     def __init__(self, url: str, settings: EndpointSettings) -> None:
         self.url, self.settings = url, settings
+        # A proxy of the environment is for the world, and knows nothing of an address on this machine.
+        proxies = urllib.request.ProxyHandler({} if is_here(url) else None)
+        self._opener = urllib.request.build_opener(proxies)
 
     def __call__(self, prompts: list[str], answers: list[str]) -> list[float]:
         """[answers] scores, asked for in batches. Raises UserError where an answer is wrong, or none comes in the end."""
@@ -176,7 +190,7 @@ class Endpoint:
                 wait *= 2
             request = urllib.request.Request(self.url, body, headers, method="POST")
             try:
-                with urllib.request.urlopen(request, timeout=self.settings.timeout) as response:
+                with self._opener.open(request, timeout=self.settings.timeout) as response:
                     return self._scores(response.read())
             except urllib.error.HTTPError as error:
                 why, mend = f"answers with HTTP error {error.code}", "look at its log"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from headwater.evaluation.pairwise import Accuracy, PairBagOfWords, PairLength, 
 from headwater.evaluation.text_metrics import lengths
 from headwater.feedback.reader import Ranking
 from headwater.progress import say
+from headwater.rlhf.dialogues import dialogue_ids
 from headwater.rlhf.scoring import RewardEnsemble, raw_scores
 from headwater.storage import write_atomically
 from headwater.tasks.dialogue import ordered_pairs, pairs_of
-from headwater.tasks.task import whole
 
 Array = np.ndarray[Any, Any]
 
@@ -36,26 +36,22 @@ def pair_gate(
 ) -> dict[str, Any]:
     """Metrics as the gate on rated sentences gives them; writes calibration.json into `folder`.
 
-    Answers longer than the context are left out. Without a held-out pair there is no accuracy, and PPO's gate says so.
+    A dialogue is read as in training: without its beginning where it is longer than the context. Without a held-out pair
+    there is no accuracy, and PPO's gate says so.
     """
-    context = members.model.config.context
-    fitting: list[Ranking] = []
-    ids: dict[int, list[int]] = {}
-    for ranking in heldout:
-        dialogues = {one: whole(ranking.conversation, text, tokenizer) for one, text in ranking.responses.items()}
-        ids |= {one: dialogue for one, dialogue in dialogues.items() if len(dialogue) <= context}
-        fitting.append(_only(ranking, ids))
-    pairs = pairs_of(fitting)
+    pairs = pairs_of(heldout)
     if not pairs:
         say("reward: no held-out pair says how good the reward model is; judge answers of the share `prompt`, too.")
         return {"pairs": 0, "accuracy": None, "accuracy_ci": None, "length_baseline": None, "gate": "pairs"}
-    answers = list(ids)
-    raw = torch.stack([raw_scores(member.model, list(ids.values())) for member in members.members])
+    texts = {one: text for ranking in heldout for one, text in ranking.responses.items()}
+    answers = list(texts)
+    read = dialogues_of(heldout, tokenizer, members.model.config.context)
+    raw = torch.stack([raw_scores(member.model, [read[one] for one in answers]) for member in members.members])
     each = torch.stack([member.gain * row + member.bias for member, row in zip(members.members, raw, strict=True)])
     reward = (members.combine(each) if len(each) > 1 else each[0]).numpy()
     place = {one: number for number, one in enumerate(answers)}
     # In the order of `pairs`, which turns every second pair round.
-    sides = [(place[better], place[worse]) for ranking in fitting for better, worse in ordered_pairs(ranking)]
+    sides = [(place[better], place[worse]) for ranking in heldout for better, worse in ordered_pairs(ranking)]
     first = np.array([(side if pair.first_is_better else side[::-1]) for side, pair in zip(sides, pairs, strict=True)])
 
     def margin(scores: Array) -> Array:
@@ -68,7 +64,6 @@ def pair_gate(
     }
     curve = calibration(sigmoid(margin(raw.mean(dim=0).numpy())), [float(pair.first_is_better) for pair in pairs])
     write_atomically(folder / "calibration.json", json.dumps(asdict(curve)) + "\n")
-    texts = {one: text for ranking in fitting for one, text in ranking.responses.items()}
     long = np.array(lengths([texts[one] for one in answers]), dtype=np.float64)
     length, words = baselines["length"], baselines["words"]
     return {
@@ -87,10 +82,13 @@ def pair_gate(
     }
 
 
-def _only(ranking: Ranking, known: dict[int, list[int]]) -> Ranking:
-    groups = [[one for one in group if one in known] for group in ranking.groups]
-    kept = {one: text for one, text in ranking.responses.items() if one in known}
-    return replace(ranking, groups=[group for group in groups if group], responses=kept)
+def dialogues_of(rankings: Sequence[Ranking], tokenizer: Tokenizer, context: int) -> dict[int, list[int]]:
+    """{response: token ids of the dialogue that it ends}."""
+    return {
+        one: dialogue_ids([*ranking.conversation, {"role": "assistant", "content": text}], tokenizer, context)
+        for ranking in rankings
+        for one, text in ranking.responses.items()
+    }
 
 
 def _baseline(scorer: PairScorer, train: Sequence[Ranking], pairs: list[Any], seed: int) -> Accuracy | None:

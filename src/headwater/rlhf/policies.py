@@ -10,7 +10,7 @@ from headwater.runs import Stage
 
 
 @dataclass(frozen=True)
-class Origin:
+class PolicyOrigin:
     """A policy and where it comes from."""
 
     folder: Path
@@ -31,17 +31,17 @@ class Origin:
         return f"{self.run}/{self.stage}"
 
 
-def sft_of(stage: Stage) -> Origin:
+def sft_of(stage: Stage) -> PolicyOrigin:
     """This run's SFT model."""
-    return Origin(stage.parent("sft"), stage.folder.parent.name, "sft")
+    return PolicyOrigin(stage.parent("sft"), stage.folder.parent.name, "sft")
 
 
-def policy_before(stage: Stage) -> Origin:
+def policy_before(stage: Stage) -> PolicyOrigin:
     """The policy whose answers are judged and that PPO is compared with: the last round's, in a first round SFT's."""
     of = stage.recipe.round.of
-    return sft_of(stage) if of is None else Origin(stage.parent(f"ppo of {of}"), of, "ppo")
+    return sft_of(stage) if of is None else PolicyOrigin(stage.parent(f"ppo of {of}"), of, "ppo")
 
 
-def start_of(stage: Stage) -> Origin:
+def start_of(stage: Stage) -> PolicyOrigin:
     """What PPO starts from."""
     return sft_of(stage) if stage.recipe.round.start == "sft" else policy_before(stage)

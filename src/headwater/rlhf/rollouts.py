@@ -86,37 +86,50 @@ def episode_row(answer: Answer, index: int, start: int | None = None) -> Row:
 @torch.no_grad()
 def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024) -> Tensor:
     """log π of every response token by the training path: [answers, longest response], 0 past the end."""
-    return _per_token(model, answers, budget, lambda batch: response_log_probabilities(model, batch, temperature)[0])
+    return _per_token(
+        model, answers, budget, lambda batch: (response_log_probabilities(model, batch, temperature)[0],)
+    )[0]
 
 
 @torch.no_grad()
-def entropy_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024) -> Tensor:
-    """Entropy of the next token before each response token, in nats: [answers, longest response]."""
+def log_probabilities_and_entropy_of(
+    model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """`log_probabilities_of`, and the entropy of the next token before each response token, in nats: of like shape."""
 
-    def compute(batch: Batch) -> Tensor:
-        entropy = response_log_probabilities(model, batch, temperature, entropy=True)[1]
+    def compute(batch: Batch) -> tuple[Tensor, Tensor]:
+        chosen, entropy = response_log_probabilities(model, batch, temperature, entropy=True)
         assert entropy is not None
-        return entropy
+        return chosen, entropy
 
-    return _per_token(model, answers, budget, compute)
+    chosen, entropy = _per_token(model, answers, budget, compute)
+    return chosen, entropy
 
 
 @torch.no_grad()
 def values_of(critic: Model, answers: Sequence[Answer], budget: int = 1024) -> Tensor:
     """The critic's value before each response token: [answers, longest response]."""
-    return _per_token(critic, answers, budget, lambda batch: response_values(critic, batch))
+    return _per_token(critic, answers, budget, lambda batch: (response_values(critic, batch),))[0]
 
 
-def _per_token(model: Model, answers: Sequence[Answer], budget: int, compute: Callable[[Batch], Tensor]) -> Tensor:
-    result = torch.zeros(len(answers), max(len(answer.tokens) for answer in answers))
-    rows = [episode_row(answer, index, model.answer_start) for index, answer in enumerate(answers)]
-    for batch in split_by_tokens(rows, budget):
-        flat, place = compute(batch), 0
-        for index in batch.per_row["episode"].tolist():
-            count = len(answers[index].tokens)
-            result[index, :count] = flat[place : place + count]
-            place += count
-    return result
+def _per_token(
+    model: Model, answers: Sequence[Answer], budget: int, compute: Callable[[Batch], Sequence[Tensor]]
+) -> list[Tensor]:
+    """What `compute` gives of each response token, [tokens] in the order of a batch's rows, as [answers, longest response]."""
+    mask = response_mask(answers).bool()
+    order: list[int] = []
+    parts: list[Sequence[Tensor]] = []
+    for batch in split_by_tokens(
+        [episode_row(answer, index, model.answer_start) for index, answer in enumerate(answers)], budget
+    ):
+        parts.append(compute(batch))
+        order += batch.per_row["episode"].tolist()
+    results = []
+    for column in zip(*parts, strict=True):
+        found = torch.zeros(mask.shape)
+        found[order] = torch.zeros(mask.shape).masked_scatter(mask[order], torch.cat(column).float())
+        results.append(found)
+    return results
 
 
 def response_mask(answers: Sequence[Answer]) -> Tensor:

@@ -12,7 +12,12 @@ from torch import Tensor
 from headwater.evaluation.text_metrics import repeated_share
 from headwater.models.generate import Sampling, generate
 from headwater.models.model import Model
-from headwater.rlhf.rollouts import ended, entropy_of, log_probabilities_of, response_mask
+from headwater.rlhf.rollouts import (
+    ended,
+    log_probabilities_and_entropy_of,
+    log_probabilities_of,
+    response_mask,
+)
 from headwater.rlhf.scoring import Reward
 
 
@@ -42,10 +47,8 @@ class Yardstick:
         seeds = [self.seed * 1_000_003 + index for index in range(len(self.prompts))]
         answers = generate(policy, self.prompts, self.sampling, seeds)
         mask = response_mask(answers)
-        own, theirs = (
-            log_probabilities_of(model, answers, self.sampling.temperature) for model in (policy, self.reference)
-        )
-        entropy = entropy_of(policy, answers, self.sampling.temperature)
+        own, entropy = log_probabilities_and_entropy_of(policy, answers, self.sampling.temperature)
+        theirs = log_probabilities_of(self.reference, answers, self.sampling.temperature)
         dialogues = [answer.prompt + answer.tokens for answer in answers]
         whole = ended(answers)
         scores = {

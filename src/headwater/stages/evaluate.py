@@ -98,7 +98,7 @@ def _of_one(
 ) -> dict[str, float]:
     """What is measured of one policy alone; `texts` are the answers without their openings. The perplexity is that of the
     answers to the pretrained model: what it thinks of texts that were written to please."""
-    people = heldout_texts(stage, tokenizer, policy.config.context)
+    people = people_wrote(stage, tokenizer, policy.config.context)
     return {
         "length": mean_length(texts),
         "ended": sum(answer.ended for answer in answers) / len(answers),
@@ -203,7 +203,7 @@ def perplexity_of(model: Model, given: list[Prompt], texts: list[str], tokenizer
     return float((-(log_probabilities_of(model, read, 1.0) * mask).sum() / mask.sum()).exp()) if read else math.nan
 
 
-def heldout_texts(stage: Stage, tokenizer: Tokenizer, context: int) -> list[Text]:
+def people_wrote(stage: Stage, tokenizer: Tokenizer, context: int) -> list[Text]:
     """What people wrote in held-out dialogues, the end of the turn included: so many texts as answers are asked for."""
     found = task_of(stage.recipe, stage.parent("samples"), tokenizer).demonstrations("prompt")
     return some([text for text in found if len(text.row) <= context], stage.recipe.evaluate.prompts, stage.seed)

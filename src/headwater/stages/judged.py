@@ -78,12 +78,7 @@ def ask_people(stage: Stage, store: Store) -> None:
         tasks = tasks_of(store, policy.digest)
     waiting = [task for task in tasks if not task.judged]
     write_tasks(stage, waiting)
-    number, wanted = stage.recipe.round.number, RANKED if stage.recipe.round.of is None else ("train",)
-    ordered = {
-        share: sum(has_order(each) and (number == 1 or each.round == number) for each in store.rankings(share))
-        for share in wanted
-    }
-    if lacking := [share for share in wanted if not ordered[share]]:
+    if lacking := shares_without_order(store, stage.recipe.round.number):
         counted = Counter(task.share for task in waiting)
         where = stage.folder.parent / TASKS
         raise UserError(
@@ -93,6 +88,15 @@ def ask_people(stage: Stage, store: Store) -> None:
         )
     if waiting:
         say(f"feedback: {len(waiting):,} of {len(tasks):,} tasks are not judged; what is judged counts.")
+
+
+def shares_without_order(store: Store, number: int) -> list[str]:
+    """Shares in which nobody has put answers in order yet, without which round `number` cannot go on."""
+    return [
+        share
+        for share in (RANKED if number == 1 else ("train",))
+        if not any(has_order(each) and (number == 1 or each.round == number) for each in store.rankings(share))
+    ]
 
 
 def write_tasks(stage: Stage, tasks: list[Asked]) -> None:

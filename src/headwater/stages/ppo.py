@@ -48,20 +48,9 @@ def run(stage: Stage) -> dict[str, Any]:
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     policy, _ = load_model(start_of(stage).model)
     reward, start = reward_of(stage, policy, tokenizer)
-    selection = RewardModel.load(stage.parent("reward") / "selection", strict=settings.gate)
     critic = critic_for(settings, start, stage.seed)
-    reference = reference_of(policy, settings, stage.seed)
-    if stage.recipe.round.reference == "sft" and start_of(stage) != sft_of(stage):
-        reference = load_model(sft_of(stage).model)[0].frozen(torch.float32)
     prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
-    yardstick = Yardstick(
-        prompts["select"][: settings.evaluate_prompts],
-        Sampling(settings.max_new_tokens, settings.temperature, stop_tokens=(tokenizer.end_of_turn,)),
-        stage.seed,
-        reference,
-        {"reward": reward, "selection_reward": selection},
-        settings.missing_stop_reward,
-    )
+    yardstick = yardstick_of(stage, prompts["select"], reward, reference_of(stage, policy), tokenizer)
     before = yardstick.measure(policy)
     learners = learners_of(settings, policy, critic, precision)
     rounded = yardstick.frozen(DTYPES[precision])
@@ -80,33 +69,13 @@ def run(stage: Stage) -> dict[str, Any]:
     best = BestPolicy(
         learners["policy"].masters, before["selection_reward"], settings.kl_limit, before["length"], LENGTH_RANGE
     )
-    monitors = Monitors(before, LENGTH_RANGE)
-    learnt_from, objective = with_texts(stage, tokenizer, source)
-    engine = Engine(
-        learners,
-        learnt_from,
-        objective,
-        folder=stage.folder,
-        checkpoint_every=1,  # at each iteration's end, the only boundary: more than one iteration is never lost
-        label="ppo",
-        after_step=Judging(settings, policy, source, rounded, best, monitors),
-        stateful={"best": best, "monitors": monitors},
-        tensorboard=stage.recipe.tensorboard,
-    )
-    engine.resume()
-    engine.fit()
-    for learner in learners.values():
-        learner.release()
+    judging = Judging(settings, policy, source, rounded, best, Monitors(before, LENGTH_RANGE))
+    train(stage, tokenizer, source, learners, judging)
     best.restore(policy)
     if best.step == 0:
         say(f"ppo: no checkpoint within the limits on KL and length is better than {start_of(stage)}, which is kept.")
     after = yardstick.measure(policy)
-    for model, name in ((policy, "model"), (critic, "critic")):
-        if model is None:
-            continue
-        save_model(merge(model), stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
-        tokenizer.save(stage.folder / name, policy.config.context)
-    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+    save_policy_and_critic(stage, policy, critic, tokenizer)
     return {
         "kl": after["kl"],
         "reward_before": before["reward"],
@@ -122,8 +91,54 @@ def run(stage: Stage) -> dict[str, Any]:
         "prompts_too_long": left_out(
             task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, ("train", "select")
         ),
-        "warnings": monitors.warnings,
+        "warnings": judging.monitors.warnings,
     }
+
+
+def train(stage: Stage, tokenizer: Tokenizer, source: Rollouts, learners: dict[str, Learner], judging: Judging) -> None:
+    """All iterations, from the last checkpoint on where there is one; the policy is left in fp32."""
+    learnt_from, objective = with_texts(stage, tokenizer, source)
+    engine = Engine(
+        learners,
+        learnt_from,
+        objective,
+        folder=stage.folder,
+        checkpoint_every=1,  # at each iteration's end, the only boundary: more than one iteration is never lost
+        label="ppo",
+        after_step=judging,
+        stateful={"best": judging.best, "monitors": judging.monitors},
+        tensorboard=stage.recipe.tensorboard,
+    )
+    engine.resume()
+    engine.fit()
+    for learner in learners.values():
+        learner.release()
+
+
+def save_policy_and_critic(stage: Stage, policy: Model, critic: Model | None, tokenizer: Tokenizer) -> None:
+    """Adapters are added to the weights; the checkpoints go, as they are no longer needed."""
+    for model, name in ((policy, "model"), (critic, "critic")):
+        if model is None:
+            continue
+        save_model(merge(model), stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
+        tokenizer.save(stage.folder / name, policy.config.context)
+    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+
+
+def yardstick_of(
+    stage: Stage, prompts: list[tuple[int, ...]], reward: Reward, reference: Model, tokenizer: Tokenizer
+) -> Yardstick:
+    """What the policy is measured by while it learns; the reward of the selection is none that PPO maximises."""
+    settings = stage.recipe.ppo
+    selection = RewardModel.load(stage.parent("reward") / "selection", strict=settings.gate)
+    return Yardstick(
+        prompts[: settings.evaluate_prompts],
+        Sampling(settings.max_new_tokens, settings.temperature, stop_tokens=(tokenizer.end_of_turn,)),
+        stage.seed,
+        reference,
+        {"reward": reward, "selection_reward": selection},
+        settings.missing_stop_reward,
+    )
 
 
 def reward_of(stage: Stage, policy: Model, tokenizer: Tokenizer) -> tuple[Reward, Model]:
@@ -151,11 +166,14 @@ def reward_of(stage: Stage, policy: Model, tokenizer: Tokenizer) -> tuple[Reward
     return reward, policy
 
 
-def reference_of(policy: Model, settings: PpoSettings, seed: int) -> Model:
-    """What the KL is measured to: a frozen copy of the policy, or, where it gets adapters here, itself without them."""
-    if settings.lora is None:
-        return policy.frozen(torch.float32)
-    return without_adapters(adapt(policy, settings.lora, seed))
+def reference_of(stage: Stage, policy: Model) -> Model:
+    """What the KL is measured to: the SFT model, where a later round says so; else a frozen copy of the policy, or, where it
+    gets adapters here, itself without them."""
+    settings = stage.recipe.ppo
+    adapted = None if settings.lora is None else adapt(policy, settings.lora, stage.seed)
+    if stage.recipe.round.reference == "sft" and start_of(stage) != sft_of(stage):
+        return load_model(sft_of(stage).model)[0].frozen(torch.float32)
+    return policy.frozen(torch.float32) if adapted is None else without_adapters(adapted)
 
 
 def critic_for(settings: PpoSettings, start: Model, seed: int) -> Model | None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from headwater.models.shared_start import common_length
+
 
 @dataclass
 class Row:
@@ -107,15 +109,17 @@ def _padded(values: Tensor, width: int, fill: int) -> Tensor:
 def split_by_tokens(rows: Sequence[Row], budget: int) -> list[Batch]:
     """Rows → micro-batches of at most `budget` padded tokens each, sources included; rows of like length stand together.
 
-    Losses are sums over the whole update, so the split changes nothing but speed and memory.
+    A beginning that all rows share is read once (`Model.hidden_states`) and so counts once. Losses are sums over the whole
+    update, so the split changes nothing but speed and memory.
     """
+    shared = common_length([row.ids for row in rows]) if all(row.source is None for row in rows) else 0
     ordered = sorted(rows, key=lambda row: (len(row), len(row.ids)), reverse=True)
     batches: list[Batch] = []
     together: list[Row] = []
     widths = 0, 0
     for row in ordered:
         wider = max(widths[0], len(row.ids)), max(widths[1], len(row) - len(row.ids))
-        if together and sum(wider) * (len(together) + 1) > budget:
+        if together and shared + (sum(wider) - shared) * (len(together) + 1) > budget:
             batches.append(collate(together))
             together, wider = [], (len(row.ids), len(row) - len(row.ids))
         together.append(row)

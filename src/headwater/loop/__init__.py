@@ -1,0 +1,1 @@
+"""Serve, judge, learn, offer, accept: rounds of feedback on one machine."""
