@@ -65,7 +65,9 @@ class DeskAnswering:
             order.leave()
         return order.answers
 
-    async def scores(self, run: str, conversation: Sequence[Mapping[str, str]], texts: Sequence[str]) -> list[float] | None:
+    async def scores(
+        self, run: str, conversation: Sequence[Mapping[str, str]], texts: Sequence[str]
+    ) -> list[float] | None:
         """Rewards of whole answers by a run's reward model; None where it is not served, or cannot read one of them."""
         served = self.desk.served.get(f"{run}/reward")
         if served is None or served.does != SCORES:

@@ -85,16 +85,24 @@ def answer(request: Request, response: int, site: OfSite, _: Entered) -> Respons
     """An answer of the store: who wrote it, and what was said of it."""
     tables = TABLES
     with site.store.reading() as connection:
-        row = connection.execute(select(tables["response"]).where(tables["response"].c.id == response)).mappings().first()
+        row = (
+            connection.execute(select(tables["response"]).where(tables["response"].c.id == response)).mappings().first()
+        )
         if row is None:
             raise Refused(404, "lineage.no_answer")
-        prompt = connection.execute(
-            select(tables["prompt"]).where(tables["prompt"].c.id == row["prompt_id"])
-        ).mappings().one()
+        prompt = (
+            connection.execute(select(tables["prompt"]).where(tables["prompt"].c.id == row["prompt_id"]))
+            .mappings()
+            .one()
+        )
         people = {each.id: each.name for each in connection.execute(select(tables["annotator"]))}
-        said = connection.execute(
-            select(tables["judgement"]).where(tables["judgement"].c.prompt_id == row["prompt_id"]).order_by("id")
-        ).mappings().all()
+        said = (
+            connection.execute(
+                select(tables["judgement"]).where(tables["judgement"].c.prompt_id == row["prompt_id"]).order_by("id")
+            )
+            .mappings()
+            .all()
+        )
         written = {
             each.id: each.text
             for each in connection.execute(

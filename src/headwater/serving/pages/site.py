@@ -75,15 +75,19 @@ def page(request: Request, template: str, status: int = 200, headers: Mapping[st
     """A rendered page in the reader's language. `section`, if among what is shown, is marked in the bar on top."""
     language = language_of(request)
     section = shown.setdefault("section", template.removesuffix(".html"))
-    html = _environment().get_template(template).render(
-        version=__version__,
-        language=language,
-        say=words.sayer(language),
-        script_words=words.of(language, ("all", section)),
-        sections=SECTIONS,
-        visitor=getattr(request.state, "visitor", None),
-        here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-        **shown,
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            version=__version__,
+            language=language,
+            say=words.sayer(language),
+            script_words=words.of(language, ("all", section)),
+            sections=SECTIONS,
+            visitor=getattr(request.state, "visitor", None),
+            here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+            **shown,
+        )
     )
     return HTMLResponse(html, status, {**HEADERS, "Vary": "Accept-Language, Cookie", **headers})
 
