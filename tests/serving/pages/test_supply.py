@@ -11,8 +11,9 @@ import pytest
 from browsing import Pages, Visitor, serving
 from dialogues import recipe
 from headwater import pipeline, rounds
+from headwater.feedback.people import people
 from headwater.feedback.queue import progress
-from headwater.feedback.store import Store
+from headwater.feedback.store import TABLES, Store
 from headwater.recipe import validate
 from headwater.rlhf.asking import tasks_of
 from headwater.rlhf.policies import PolicyOrigin
@@ -71,11 +72,10 @@ def test_a_run_is_asked_judged_and_learnt_from(run: Run, pages: Pages, visit: Ca
         )
         done += 1
     asked = tasks_of(pages.store, policy.digest)
-    assert done == len(asked) == progress(pages.store, 1).own >= ASKED["prompts"]
+    ada = next(person.id for person in people(pages.store) if person.name == "Ada")
+    assert done == len(asked) == progress(pages.store, ada).own >= ASKED["prompts"]
     assert pages.store.problems() == []
     with pages.store.reading() as connection:
-        from headwater.feedback.store import TABLES
-
         task, response = TABLES["task"], TABLES["response"]
         priorities = {row.priority for row in connection.execute(task.select())}
         seeds = [row.seed for row in connection.execute(response.select().where(response.c.model == policy.digest))]
