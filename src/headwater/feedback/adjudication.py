@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from headwater.feedback.judgements import Groups
 from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, TASK, settling, standing
@@ -53,10 +53,10 @@ def contradictory(rankings: Iterable[Groups]) -> bool:
     return any(contradict(one, other) for one, other in itertools.combinations(rankings, 2))
 
 
-def contradictory_tasks(connection: Connection) -> list[RowMapping]:
-    """The tasks, by id, of which some two people's rankings contradict and that no adjudicator settled. No gold questions."""
+def contradictory_tasks(connection: Connection) -> list[tuple[int, float]]:
+    """(task, priority), by id, of those of which some two people's rankings contradict and that no adjudicator settled. No gold questions."""
     said = (
-        select(JUDGEMENT.c.task_id, JUDGEMENT.c.ranking)
+        select(JUDGEMENT.c.task_id, TASK.c.priority, JUDGEMENT.c.ranking)
         .join(ANNOTATOR, ANNOTATOR.c.id == JUDGEMENT.c.annotator_id)
         .join(TASK, TASK.c.id == JUDGEMENT.c.task_id)
         .where(
@@ -65,18 +65,17 @@ def contradictory_tasks(connection: Connection) -> list[RowMapping]:
         )
         .order_by(JUDGEMENT.c.task_id, JUDGEMENT.c.id)
     )  # fmt: skip
-    found = [
+    return [
         task
-        for task, rows in itertools.groupby(connection.execute(said), key=lambda row: row.task_id)
+        for task, rows in itertools.groupby(connection.execute(said), key=lambda row: (row.task_id, row.priority))
         if contradictory([row.ranking for row in rows])
     ]
-    return [connection.execute(select(TASK).where(TASK.c.id == task)).mappings().one() for task in found]
 
 
 def waiting(store: Store) -> list[int]:
     """Ids of the tasks that wait for an adjudicator."""
     with store.reading() as connection:
-        return [int(task["id"]) for task in contradictory_tasks(connection)]
+        return [task for task, _ in contradictory_tasks(connection)]
 
 
 def opinions(store: Store, task: int) -> list[Opinion]:

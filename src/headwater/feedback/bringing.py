@@ -26,7 +26,7 @@ One = TypeVar("One", Comparison, Rated, Conversation)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A prompt, with the split that its file names."""
 
     prompt: tuple[Turn, ...]
@@ -79,7 +79,7 @@ def write_comparisons(writer: Writer, comparisons: Sequence[Comparison]) -> int:
     """Adds those that are new and returns how many. Answers that several known people compared are one task of theirs."""
     new = _new(writer, {each.fingerprint: each for each in comparisons})
     people = _annotators(writer, new.values())
-    prompts = _prompts(writer, [_Asked(each.prompt, each.source, each.place, each.split) for each in new.values()])
+    prompts = write_prompts(writer, [Asked(each.prompt, each.source, each.place, each.split) for each in new.values()])
     sets: dict[Any, list[Comparison]] = {}
     for name, each in new.items():
         # What unknown people said is kept apart: nobody can tell whether it was one of them or many.
@@ -118,7 +118,7 @@ def write_ratings(writer: Writer, ratings: Sequence[Rated]) -> int:
         },
     )
     people = _annotators(writer, new.values())
-    prompts = _prompts(writer, [_Asked(each.prompt, each.source, each.place, each.split) for each in new.values()])
+    prompts = write_prompts(writer, [Asked(each.prompt, each.source, each.place, each.split) for each in new.values()])
     answers = {(prompts[each.source, each.prompt], each.answer): each.place for each in new.values()}
     table = TABLES["response"]
     known = {
@@ -142,7 +142,9 @@ def write_demonstrations(writer: Writer, conversations: Sequence[Conversation]) 
     """Adds those that are new, the last turn of each as an answer of somebody's own, and returns how many."""
     new = _new(writer, {fingerprint(each.source, each.turns, each.annotator): each for each in conversations})
     people = _annotators(writer, new.values())
-    prompts = _prompts(writer, [_Asked(each.turns[:-1], each.source, each.place, each.split) for each in new.values()])
+    prompts = write_prompts(
+        writer, [Asked(each.turns[:-1], each.source, each.place, each.split) for each in new.values()]
+    )
     rows = [
         {
             "kind": "demonstration", "prompt_id": prompts[each.source, each.turns[:-1]], "client_id": name,
@@ -184,7 +186,7 @@ def _annotators(writer: Writer, those: Iterable[Comparison | Rated | Conversatio
     return people | dict(zip(names, writer.insert("annotator", rows, "import of annotators"), strict=True))
 
 
-def _prompts(writer: Writer, asked: Sequence[_Asked]) -> dict[tuple[str, tuple[Turn, ...]], int]:
+def write_prompts(writer: Writer, asked: Sequence[Asked]) -> dict[tuple[str, tuple[Turn, ...]], int]:
     """{(source, prompt): id}, each prompt once; one that is in the store with the same split is not added again."""
     table = TABLES["prompt"]
     stored = writer.connection.execute(select(table)).all()
@@ -205,7 +207,7 @@ def _prompts(writer: Writer, asked: Sequence[_Asked]) -> dict[tuple[str, tuple[T
     return {(source, prompt): known[source, split, prompt] for (source, prompt), split in splits.items()}
 
 
-def _split(asked: _Asked, begun: set[str]) -> str:
+def _split(asked: Asked, begun: set[str]) -> str:
     """`begun`: the splits of what begins alike, to which this one is added. An instruction that all splits share, as in rated
     sentences, says nothing.
     """

@@ -273,8 +273,8 @@ def _to_settle(connection: Connection) -> RowMapping | None:
         .where(role, JUDGEMENT.c.task_id.is_not(None))
     )
     busy = {*connection.execute(held).scalars(), *connection.execute(said).scalars()}
-    found = [task for task in contradictory_tasks(connection) if task["id"] not in busy]
-    return min(found, key=lambda task: (-task["priority"], task["id"]), default=None)
+    found = [(-priority, task) for task, priority in contradictory_tasks(connection) if task not in busy]
+    return _task(connection, min(found)[1]) if found else None
 
 
 def _assignment(connection: Connection, task: RowMapping, annotator: int, until: int | None, role: str) -> Assignment:

@@ -86,9 +86,9 @@ def learnt() -> ColumnElement[bool]:
     """
     settled = settling().subquery()
     gold = select(TASK.c.id).where(TASK.c.gold.is_not(None))
-    usual = and_(JUDGEMENT.c.task_id.not_in(select(settled.c.task_id)), JUDGEMENT.c.task_id.not_in(gold))
-    return and_(standing(), or_(JUDGEMENT.c.task_id.is_(None), usual, and_(
-        JUDGEMENT.c.id.in_(select(settled.c.id)), JUDGEMENT.c.task_id.not_in(gold))))  # fmt: skip
+    unsettled = JUDGEMENT.c.task_id.not_in(select(settled.c.task_id))
+    counts = and_(JUDGEMENT.c.task_id.not_in(gold), or_(unsettled, JUDGEMENT.c.id.in_(select(settled.c.id))))
+    return and_(standing(), or_(JUDGEMENT.c.task_id.is_(None), counts))
 
 
 def judgements(connection: Connection, kind: str | None, superseded: bool) -> list[dict[str, Any]]:
