@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from headwater.serving.clients import Gone
 from headwater.serving.desk import Desk
 from headwater.serving.failure import Refusal
-from headwater.serving.guard import Guard
+from headwater.serving.guard import GONE, Guard
 from headwater.serving.measures import measure_routes
 from headwater.serving.status import status_routes
 from headwater.serving.texts import text_routes
@@ -28,6 +29,7 @@ def build(desk: Desk, store: Any = None, *, token: str | None = None, hosts: Col
     app.state.desk, app.state.store = desk, store
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(Gone, _gone)
     # Pages join here: each a function that takes the desk and the store and gives an APIRouter.
     routers = [status_routes(desk), text_routes(desk), measure_routes(desk)]
     for router in routers:
@@ -43,6 +45,10 @@ def _answer(refusal: Refusal) -> Response:
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return _answer(error)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=GONE)
 
 
 async def _not_found(_request: Request, error: Exception) -> Response:

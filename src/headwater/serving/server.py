@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import torch
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from headwater.cores import let_a_single_thread_move
 from headwater.errors import UserError
 from headwater.serving import served as models
 from headwater.serving.app import build
@@ -161,6 +163,8 @@ def serve(
 def run(app: ASGIApp, engine: Engine, listener: socket.socket) -> None:
     """Until a signal comes; the second Ctrl-C waits for nothing."""
     server = Server(app, engine)
+    if torch.get_num_threads() == 1:
+        let_a_single_thread_move()
     engine.start()
     # uvicorn raises the signal again when it has ended: by then it has done what it should.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
