@@ -32,7 +32,7 @@ from headwater.training.precision import DTYPES, choose_precision
 from headwater.training.settings import Precision
 
 MOST_CONNECTIONS = 512
-GRACE = 4.0
+GRACE = 3.0
 """Seconds that running answers may take to end when the server is to stop."""
 PATIENCE = 15.0
 """Seconds within which a request's head must be there, and a client must read on."""
@@ -112,7 +112,7 @@ class Server(uvicorn.Server):
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,
             timeout_keep_alive=5,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=1,
             proxy_headers=False,
         )
         super().__init__(config)
