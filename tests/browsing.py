@@ -19,7 +19,9 @@ from headwater.manifest import write_manifest
 from report.synthetic_run import write_run
 from served import write_model
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from playwright import sync_api
 
 from headwater.serving import served as models
 from headwater.serving.app import build
@@ -103,7 +105,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         write_manifest(folder, manifest)
     (root / "made-up" / "recipe.yaml").write_text("run: made-up\n", encoding="utf-8")
-    (root / "made-up" / "report.html").write_text("<h1>The report</h1><script>document.title = 'no'</script>", encoding="utf-8")
+    (root / "made-up" / "report.html").write_text(
+        "<h1>The report</h1><script>document.title = 'no'</script>", encoding="utf-8"
+    )
     return root
 
 
@@ -158,7 +162,9 @@ def visit(chromium: Any, pages: Pages) -> Iterator[Callable[..., Visitor]]:
     assert not wrong, wrong
 
 
-def add_task(store: Store, kind: str, texts: Sequence[str], conversation: Any = CONVERSATION, **more: Any) -> tuple[int, list[int]]:
+def add_task(
+    store: Store, kind: str, texts: Sequence[str], conversation: Any = CONVERSATION, **more: Any
+) -> tuple[int, list[int]]:
     """(task, ids of its answers)"""
     prompt = store.add_prompt(conversation, source="test", split="train")
     ids = [store.add_response(prompt, text, model=f"model-{place}") for place, text in enumerate(texts)]

@@ -24,7 +24,9 @@ def begin(visit: Visit, **options: Any) -> Visitor:
     visitor = visit(**options).named("Ada")
     visitor.page.goto("/chat")
     visitor.page.click("#dials-open")
-    visitor.page.locator("#longest").evaluate("field => { field.value = 16; field.dispatchEvent(new Event('input', {bubbles: true})); }")
+    visitor.page.locator("#longest").evaluate(
+        "field => { field.value = 16; field.dispatchEvent(new Event('input', {bubbles: true})); }"
+    )
     visitor.page.click("#dials-open")
     return visitor
 
@@ -111,14 +113,22 @@ def test_a_correction_is_a_demonstration_and_the_dialogue_goes_on_from_it(pages:
     visitor.news("Kept.")
     assert page.locator(".turn.assistant pre code").inner_text() == "north()"
     (said,) = pages.store.judgements()
-    assert (said["edit"], said["edit_of"], said["flags"]) == ("North, always.\n```\nnorth()\n```", said["response_id"], ["corrected"])
+    assert (said["edit"], said["edit_of"], said["flags"]) == (
+        "North, always.\n```\nnorth()\n```",
+        said["response_id"],
+        ["corrected"],
+    )
     with page.expect_request("**/chat/answer") as sent:
         ask(visitor, "Why?")
-    assert [turn["content"] for turn in sent.value.post_data_json["conversation"]] == ["Which way?", said["edit"], "Why?"]
+    assert [turn["content"] for turn in sent.value.post_data_json["conversation"]] == [
+        "Which way?",
+        said["edit"],
+        "Why?",
+    ]
     page.get_by_role("button", name="Answer again").wait_for()
 
 
-def test_again_and_an_earlier_message_in_other_words(pages: Pages, visit: Visit) -> None:
+def test_again_and_an_earlier_message_in_other_words(visit: Visit) -> None:
     visitor = begin(visit)
     page = visitor.page
     ask(visitor, "One")

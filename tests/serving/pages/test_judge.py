@@ -110,7 +110,10 @@ def read_by_training(store: Store, model: Path) -> list[list[set[str]]]:
     found = []
     for answers, places in noted.seen:
         texts = [tokenizer.decode(ids).rsplit("Answer", 1)[1].strip() for ids in answers]
-        groups = [{f"Answer {text}" for text, at in zip(texts, places, strict=True) if at == place} for place in sorted(set(places))]
+        groups = [
+            {f"Answer {text}" for text, at in zip(texts, places, strict=True) if at == place}
+            for place in sorted(set(places))
+        ]
         found.append(groups)
     return found
 

@@ -16,13 +16,21 @@ Visit = Callable[..., Visitor]
 PLACES = ("/", "/sign-in", "/chat", "/judge", "/annotate", "/people?agreement=1", "/runs", "/runs/made-up", "/lineage/made-up",
           "/lineage/made-up/ppo", "/runs/made-up/documents", "/answers/1", "/nowhere")  # fmt: skip
 
-CODE = f"Before\n```python\nif a < b:\n\tprint('<b>你好</b>')\n```\nafter `x = 1`\n{HOSTILE}\n" + "很长的中文" * 60 + "W" * 400
+CODE = (
+    f"Before\n```python\nif a < b:\n\tprint('<b>你好</b>')\n```\nafter `x = 1`\n{HOSTILE}\n"
+    + "很长的中文" * 60
+    + "W" * 400
+)
 
 
 @pytest.fixture
 def hostile(pages: Pages) -> Pages:
     """Names, requests, answers, notes that try to be markup."""
-    turns = [{"role": "user", "content": CODE}, {"role": "assistant", "content": HOSTILE}, {"role": "user", "content": HOSTILE}]
+    turns = [
+        {"role": "user", "content": CODE},
+        {"role": "assistant", "content": HOSTILE},
+        {"role": "user", "content": HOSTILE},
+    ]
     task, ids = add_task(pages.store, "ranking", [CODE, HOSTILE, "短", ""], turns, wanted=3)
     for number, name in enumerate((f"<i>{HOSTILE}", "Bo")):
         person = pages.store.add_annotator(name)
@@ -51,11 +59,12 @@ NAMELESS = """() => [...document.querySelectorAll('button, a, input:not([type=hi
 }).map((element) => element.outerHTML.slice(0, 120))"""
 
 
+@pytest.mark.usefixtures("hostile")
 @pytest.mark.parametrize(
     ("locale", "scheme", "width"),
     [("en-US", "light", 1100), ("zh-CN", "dark", 360), ("en-US", "dark", 360), ("zh-CN", "light", 1100)],
 )
-def test_pages_look_whole(hostile: Pages, visit: Visit, locale: str, scheme: str, width: int) -> None:
+def test_pages_look_whole(visit: Visit, locale: str, scheme: str, width: int) -> None:
     visitor = visit(locale=locale, color_scheme=scheme, viewport={"width": width, "height": 740}).named("Ada")
     page = visitor.page
     for place in PLACES:
@@ -72,7 +81,8 @@ def test_pages_look_whole(hostile: Pages, visit: Visit, locale: str, scheme: str
     assert page.title() != "no"
 
 
-def test_code_is_a_block_and_what_was_sent_is_what_is_shown(hostile: Pages, visit: Visit) -> None:
+@pytest.mark.usefixtures("hostile")
+def test_code_is_a_block_and_what_was_sent_is_what_is_shown(visit: Visit) -> None:
     visitor = visit().named("Ada")
     page = visitor.page
     page.goto("/judge")
@@ -88,7 +98,8 @@ def test_code_is_a_block_and_what_was_sent_is_what_is_shown(hostile: Pages, visi
     assert "" in texts
 
 
-def test_the_keyboard_alone_leads_through_a_page(hostile: Pages, visit: Visit) -> None:
+@pytest.mark.usefixtures("hostile")
+def test_the_keyboard_alone_leads_through_a_page(visit: Visit) -> None:
     visitor = visit().named("Ada")
     page = visitor.page
     page.goto("/judge")

@@ -52,8 +52,19 @@ def test_what_people_said_is_measured_and_leaves_as_files(pages: Pages, visit: V
     for person, name in zip(people, names, strict=True):
         for number, (task, ids) in enumerate(tasks):
             order = ids if number or name == "Ada" else ids[::-1]
-            queue.judge(person, task, f"{name} {task}", ranking=[[id_] for id_ in order], milliseconds=100 if name == "Bo" else 90_000)
-        queue.judge(person, known, f"{name} gold", ranking=[[answers[0]], [answers[1]]] if name == "Ada" else [[answers[1]], [answers[0]]])
+            queue.judge(
+                person,
+                task,
+                f"{name} {task}",
+                ranking=[[id_] for id_ in order],
+                milliseconds=100 if name == "Bo" else 90_000,
+            )
+        queue.judge(
+            person,
+            known,
+            f"{name} gold",
+            ranking=[[answers[0]], [answers[1]]] if name == "Ada" else [[answers[1]], [answers[0]]],
+        )
     visitor = visit().named("Cato")
     page = visitor.page
     page.goto("/people")
@@ -67,7 +78,10 @@ def test_what_people_said_is_measured_and_leaves_as_files(pages: Pages, visit: V
     row = page.locator("tr", has_text="Ada · Bo").inner_text()
     assert row.count("[") >= 3  # τ, κ and α with their intervals
     dispute = page.locator(".card", has_text="Which way does the river run?")
-    assert dispute.inner_text().splitlines()[1:] == ["Ada: 1 › 2 › 3", "Bo: 3 › 2 › 1"] or "Ada: 1 › 2 › 3" in dispute.inner_text()
+    assert (
+        dispute.inner_text().splitlines()[1:] == ["Ada: 1 › 2 › 3", "Bo: 3 › 2 › 1"]
+        or "Ada: 1 › 2 › 3" in dispute.inner_text()
+    )
     with page.expect_download() as got:
         page.locator("tr", has_text="Whole rankings").get_by_role("link", name="JSONL").click()
     lines = [json.loads(line) for line in got.value.path().read_text(encoding="utf-8").splitlines()]

@@ -44,7 +44,9 @@ def test_curves_grow_while_a_stage_is_at_work(pages: Pages, visit: Visit) -> Non
 def test_a_growing_file_is_read_piece_by_piece(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert read_from(path, 0, "sft") == {"rows": [], "next": 0, "again": False}
-    path.write_text('{"step": 1, "loss": 2}\nno json\n[1]\n{"step": 2, "loss": NaN}\n{"step": 3, "loss": 1', encoding="utf-8")
+    path.write_text(
+        '{"step": 1, "loss": 2}\nno json\n[1]\n{"step": 2, "loss": NaN}\n{"step": 3, "loss": 1', encoding="utf-8"
+    )
     first = read_from(path, 0, "sft")
     assert first["rows"] == [{"step": 1, "loss": 2}]
     with path.open("a", encoding="utf-8") as file:
@@ -58,7 +60,7 @@ def test_a_growing_file_is_read_piece_by_piece(tmp_path: Path) -> None:
     assert read_from(path, 0, "ppo")["rows"] == [{"step": 2, "kl": 0.5}]
 
 
-def test_a_finished_run_shows_what_came_of_it(pages: Pages, visit: Visit) -> None:
+def test_a_finished_run_shows_what_came_of_it(visit: Visit) -> None:
     visitor = visit()
     page = visitor.page
     page.goto("/runs/made-up")
@@ -94,7 +96,9 @@ def test_an_answer_tells_who_wrote_it_and_what_was_said(pages: Pages, visit: Vis
     sampling = {"run": "made-up", "stage": "ppo", "temperature": 0.5}
     ids = [store.add_response(prompt, text, model="0123456789abcdef", sampling=sampling, seed=7) for text in ("a", "b")]
     ada = store.add_annotator("Ada")
-    store.judge(Judgement(kind="pair", client_id="c", annotator=ada, prompt=prompt, ranking=[[ids[1]], [ids[0]]], note="clear"))
+    store.judge(
+        Judgement(kind="pair", client_id="c", annotator=ada, prompt=prompt, ranking=[[ids[1]], [ids[0]]], note="clear")
+    )
     page = visit().page
     page.goto(f"/answers/{ids[0]}")
     said = page.locator("main").inner_text()
@@ -113,7 +117,11 @@ def test_the_judgements_of_a_run_are_read(pages: Pages, visit: Visit) -> None:
         ids = [store.add_response(prompt, text) for text in ("North", "South")]
         ada = store.add_annotator("Ada")
         for number in range(25):
-            store.judge(Judgement(kind="ranking", client_id=str(number), annotator=ada, prompt=prompt, ranking=[[ids[0]], [ids[1]]]))
+            store.judge(
+                Judgement(
+                    kind="ranking", client_id=str(number), annotator=ada, prompt=prompt, ranking=[[ids[0]], [ids[1]]]
+                )
+            )
         store.seal()
     page = visit().page
     page.goto("/runs/judged/judgements")

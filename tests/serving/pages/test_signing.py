@@ -98,7 +98,12 @@ def test_requests_of_other_sites_change_nothing(pages: Pages) -> None:
                 assert ada.post(deed, json={}, headers=strange).status_code == 403, deed
         with httpx.Client(base_url=pages.url, cookies=ada.cookies) as bare:
             assert bare.post("/people/add", data={"name": "E", "role": "admin"}).status_code == 403
-            assert bare.post("/people/add", data={"name": "E", "role": "admin"}, headers={"sec-fetch-site": "same-origin"}).status_code == 200
+            assert (
+                bare.post(
+                    "/people/add", data={"name": "E", "role": "admin"}, headers={"sec-fetch-site": "same-origin"}
+                ).status_code
+                == 200
+            )
         rebound = ada.get("/", headers={"host": "evil.example"})
         assert rebound.status_code == 403
     assert [person.name for person in people.people(pages.store)] == ["Ada", "E"]

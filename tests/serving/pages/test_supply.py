@@ -22,6 +22,10 @@ from headwater.serving.pages.opening import open_site
 from headwater.serving.pages.supply import AT_ONCE, JUDGEMENTS
 from served import settled
 
+ANOTHER = """task => document.getElementById('stand').dataset.task !== task
+  && !document.getElementById('none-title').textContent.includes('being written')"""
+"""Whether another task is there, or no more will come."""
+
 ASKED = {"prompts": 16, "responses": 3}
 
 
@@ -66,10 +70,7 @@ def test_a_run_is_asked_judged_and_learnt_from(run: Run, pages: Pages, visit: Ca
         before = page.locator("#stand").get_attribute("data-task")
         for key in ("2", "1", "3", "Enter"):
             page.keyboard.press(key)
-        page.wait_for_function(
-            "task => document.getElementById('stand').dataset.task !== task && !document.getElementById('none-title').textContent.includes('written')",
-            arg=before,
-        )
+        page.wait_for_function(ANOTHER, arg=before)
         done += 1
     asked = tasks_of(pages.store, policy.digest)
     ada = next(person.id for person in people(pages.store) if person.name == "Ada")
@@ -87,12 +88,14 @@ def test_a_run_is_asked_judged_and_learnt_from(run: Run, pages: Pages, visit: Ca
     with Run(run.folder.parent, following.run) as place:
         pipeline.run_all(following, place, "feedback", run)
     with Store(place.stage("feedback") / "feedback.db", read_only=True) as learnt:
-        said = [ranking for share in ("train", "select") for ranking in learnt.rankings(share) if ranking.annotator == "Ada"]
+        said = [
+            ranking for share in ("train", "select") for ranking in learnt.rankings(share) if ranking.annotator == "Ada"
+        ]
     assert said
     assert all(ranking.round == 2 and len(ranking.groups) == 3 for ranking in said)
 
 
-def test_guidelines_beside_the_store_are_shown(run: Run, pages: Pages, visit: Callable[..., Visitor]) -> None:
+def test_guidelines_beside_the_store_are_shown(run: Run, visit: Callable[..., Visitor]) -> None:
     (run.folder / "guidelines.md").write_text("Only <b>true</b> answers are good.", encoding="utf-8")
     page = visit().named("Ada").page
     page.goto("/judge")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import headwater.serving.pages as package
-from browsing import Pages, Visitor
+from browsing import Visitor
 from headwater.serving.pages import words
 
 FOLDER = Path(package.__file__).parent
@@ -47,7 +47,7 @@ def test_the_browsers_language_is_taken(accepted: str, language: str) -> None:
     assert words.preferred(accepted) == language
 
 
-def test_a_language_that_was_chosen_stays(pages: Pages, visit: Callable[..., Visitor]) -> None:
+def test_a_language_that_was_chosen_stays(visit: Callable[..., Visitor]) -> None:
     visitor = visit(locale="en-US")
     page = visitor.page
     page.goto("/runs")
