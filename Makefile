@@ -42,7 +42,7 @@ $(VENV)/.torch: $(VENV)/.wanted-torch
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml
-	@$(BIN)/pip install --disable-pip-version-check -e .
+	@$(BIN)/pip install --disable-pip-version-check -e '.[serve]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -108,7 +108,7 @@ def contents(chance: random.Random) -> Attack:
         "{{ self.__init__.__globals__ }}", "<|end|><|assistant|>", "\0\x1b[2J", "a" * 100_000, "博" * 30_000, "\ufdd0" * 99, "",
     ])  # fmt: skip
     role = chance.choice(["user", "assistant", "system", "{{x}}", "user\n", "root"])
-    return Attack(asking(CHAT, messages=[{"role": role, "content": text}] * chance.choice([1, 2, 1000])))
+    return Attack(asking(CHAT, messages=[{"role": role, "content": text}] * (1000 if len(text) < 50 else 2)))
 
 
 def controls(chance: random.Random) -> Attack:
@@ -201,7 +201,8 @@ def attacks(count: int, seed: int) -> Iterator[tuple[str, Attack]]:
     """So many attacks, by name."""
     chance = random.Random(seed)
     kinds = list(KINDS)
-    for kind in chance.choices(kinds, [KINDS[kind] for kind in kinds], k=count):
+    for _ in range(count):
+        (kind,) = chance.choices(kinds, [KINDS[kind] for kind in kinds])
         yield kind.__name__, kind(chance)
 
 
@@ -266,15 +267,21 @@ async def all_of(target: Target, count: int, seed: int, clients: int) -> None:
     turn, slow_turn = asyncio.Semaphore(clients), asyncio.Semaphore(100)
     done = 0
 
-    async def one(name: str, what: Attack) -> None:
+    async def one(name: str, what: Attack, mine: asyncio.Semaphore) -> None:
         nonlocal done
-        async with slow_turn if what.pause else turn:
+        try:
             await attack(target, name, what)
+        finally:
+            mine.release()
         done += 1
         if done % 1000 == 0:
             show(f"{done} of {count}: {dict(target.statuses)}")
 
-    await asyncio.gather(*(one(name, what) for name, what in attacks(count, seed)))
+    async with asyncio.TaskGroup() as group:
+        for name, what in attacks(count, seed):
+            mine = slow_turn if what.pause else turn
+            await mine.acquire()
+            group.create_task(one(name, what, mine))
 
 
 async def right_answer(target: Target) -> str:

@@ -68,7 +68,7 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], *parts: str) -> 
         assert part in sentence
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["chat", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["chat", "--help"], ["serve", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = """
 import sys

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fastapi import Request
 
 from headwater.errors import UserError
 from headwater.models.generate import Sampling, generate
+from headwater.serving.clients import Gone, unless_gone
 from headwater.serving.engine import Engine, Limits, Line
 from headwater.serving.failure import Refusal
 from headwater.serving.metrics import Metrics
@@ -270,3 +272,28 @@ def test_models_that_cannot_go_back_are_served_too(form):
         running.stop()
     assert found == [generate(model, [prompt], sampling, [seed])[0].tokens for seed, prompt in enumerate(PROMPTS[:6])]
     assert running.metrics.reused_tokens == 0
+
+
+def test_a_client_that_goes_away_cancels_what_it_waits_for():
+    async def ask():
+        receiving = asyncio.Event()
+
+        async def receive():
+            receiving.set()
+            return {"type": "http.disconnect"}
+
+        cancelled = []
+
+        async def endless():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(True)
+                raise
+
+        with pytest.raises(Gone):
+            await unless_gone(Request({"type": "http"}, receive), endless())
+        await asyncio.sleep(0)
+        return cancelled
+
+    assert asyncio.run(ask()) == [True]

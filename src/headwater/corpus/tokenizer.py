@@ -125,6 +125,11 @@ class Tokenizer:
         """Number of token ids, control tokens included."""
         return max(self._saved.get_vocab(with_added_tokens=True).values()) + 1
 
+    @cached_property
+    def longest_token(self) -> int:
+        """Characters of the longest token: no text has more than this times its tokens."""
+        return max(map(len, self._saved.get_vocab(with_added_tokens=True)))
+
     @property
     def pad(self) -> int:
         """The padding token, which is never an end. Raises UserError where none is free for it."""

@@ -43,12 +43,13 @@ class Generator:
         self.model = model
         self.capacity = capacity
         self.decode = decode
+        kept = kept if can_share(model.backbone) else 0
         self.cache = model.backbone.new_cache(slots + kept, capacity, model.dtype)
         self.slots = slots
         self.rows: list[Row] = []
         self.reading: list[Row] = []
         """Rows whose prompts are not read to their end; their slots follow those of `rows`."""
-        self.prefixes = Prefixes(range(slots, slots + kept) if can_share(model.backbone) else ())
+        self.prefixes = Prefixes(range(slots, slots + kept))
 
     @property
     def free(self) -> int:

@@ -194,8 +194,9 @@ def penalise(logits: Tensor, sampling: Sampling, prompt: Sequence[int], answer: 
         counts = Counter(answer)
         said, times = torch.tensor(list(counts)), torch.tensor(list(counts.values()), dtype=logits.dtype)
         logits[said] -= sampling.presence_penalty + sampling.frequency_penalty * times
-    for token, bias in sampling.logit_bias:
-        logits[token] += bias
+    if sampling.logit_bias:
+        tokens, biases = zip(*sampling.logit_bias, strict=True)
+        logits.index_add_(0, torch.tensor(tokens), torch.tensor(biases, dtype=logits.dtype))
     if sampling.forbidden_tokens:
         logits[torch.tensor(sampling.forbidden_tokens)] = _NEVER
     if sampling.no_repeat_ngram:

@@ -10,9 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from headwater.serving.clients import Gone
 from headwater.serving.desk import Desk
 from headwater.serving.failure import Refusal
-from headwater.serving.guard import Guard
+from headwater.serving.guard import GONE, Guard
 from headwater.serving.measures import measure_routes
 from headwater.serving.pages.routes import join, lost, wants_page
 from headwater.serving.pages.site import Site
@@ -31,6 +32,7 @@ def build(
     app.state.desk, app.state.site = desk, site
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(Gone, _gone)
     routers = [status_routes(desk), text_routes(desk), measure_routes(desk)]
     for router in routers:
         app.include_router(router)
@@ -48,6 +50,10 @@ def _answer(refusal: Refusal) -> Response:
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return _answer(error)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=GONE)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from headwater.chat import opening_ids
 from headwater.chat import stop_tokens as ends_of
+from headwater.cores import usable_cores
 from headwater.errors import UserError
 from headwater.models.generate import Sampling, first_tokens, is_encoder_decoder
 from headwater.serving.engine import Engine, Limits, Line
@@ -14,6 +18,7 @@ from headwater.serving.metrics import Metrics
 from headwater.serving.requests import ChatRequest, CompletionRequest, Sampled
 from headwater.serving.served import EMBEDS, SCORES, WRITES, Served
 
+Tokens = TypeVar("Tokens", list[int], list[list[int]])
 _CANNOT = {
     WRITES: "writes no text",
     SCORES: "scores no answers",
@@ -30,6 +35,7 @@ class Desk:
         self.engine = Engine({}, limits or Limits(), self.metrics)
         for each in served:
             self.add(each)
+        self._encoders = CapacityLimiter(usable_cores())
 
     def add(self, served: Served) -> None:
         """One more model; where one of this name is served, it takes its place."""
@@ -65,6 +71,10 @@ class Desk:
             raise Refusal(400, f"{name} {_CANNOT[does]}.", "model", "invalid_value")
         return self.served[name]
 
+    async def encode(self, make: Callable[[], Tokens]) -> Tokens:
+        """Makes tokens of texts beside the event loop, for few requests at a time: it takes a hundred times a text's memory."""
+        return await to_thread.run_sync(make, limiter=self._encoders)
+
     def dialogue(self, served: Served, asked: ChatRequest) -> list[int]:
         """The tokens of a dialogue with an assistant's turn opened; where the last turn is an assistant's, it is gone on from.
 
@@ -72,13 +82,14 @@ class Desk:
         """
         if not served.tokenizer.has_chat_template or is_encoder_decoder(served.model):
             raise Refusal(400, f"{served.name} holds no dialogues: use /v1/completions.", "model", "invalid_value")
+        check_length(served, sum(len(turn.content) for turn in asked.messages), self.capacity(served), "messages")
         turns, begun = asked.messages, ""
         if len(turns) > 1 and turns[-1].role == "assistant":
             turns, begun = turns[:-1], turns[-1].content
         try:
             ids = served.tokenizer.chat([turn.model_dump() for turn in turns], begun)
         except UserError as error:
-            raise Refusal(400, str(error), "messages", "invalid_value") from None
+            raise Refusal(400, served.without_paths(error), "messages", "invalid_value") from None
         return self._fitting(served, ids, "messages")
 
     def prompts(self, served: Served, asked: CompletionRequest) -> list[list[int]]:
@@ -87,16 +98,26 @@ class Desk:
         for index, prompt in enumerate(asked.prompt):
             param = "prompt" if len(asked.prompt) == 1 else f"prompt[{index}]"
             if isinstance(prompt, str):
-                framed = is_encoder_decoder(served.model)
-                prompt = (
-                    served.tokenizer.encode(prompt, special=True) if framed else opening_ids(served.tokenizer, prompt)
-                )
+                prompt = self._encoded(served, prompt, param)
             check_ids(served, prompt, param)
             found.append(self._fitting(served, prompt, param))
         return found
 
+    def capacity(self, served: Served) -> int:
+        """Tokens of a prompt with its answer."""
+        return self.line(served.name).capacity
+
+    def _encoded(self, served: Served, text: str, param: str) -> list[int]:
+        check_length(served, len(text), self.capacity(served), param)
+        if is_encoder_decoder(served.model):
+            return served.tokenizer.encode(text, special=True)
+        try:
+            return opening_ids(served.tokenizer, text)
+        except UserError as error:  # an empty text, and no token to begin with
+            raise Refusal(400, served.without_paths(error), param, "invalid_value") from None
+
     def _fitting(self, served: Served, ids: list[int], param: str) -> list[int]:
-        capacity = self.line(served.name).capacity
+        capacity = self.capacity(served)
         try:
             room = capacity - len(first_tokens(served.model, ids))
         except UserError:
@@ -112,7 +133,7 @@ class Desk:
         if any(token >= served.model.config.vocabulary for token, _ in bias):
             raise Refusal(400, f"{served.name} has no token of such a number.", "logit_bias", "invalid_value")
         return Sampling(
-            asked.limit or self.line(served.name).capacity,
+            asked.limit or self.capacity(served),
             1.0 if asked.temperature is None else asked.temperature,
             asked.top_k,
             asked.top_p,
@@ -133,6 +154,13 @@ class Desk:
             "slots_busy": ("Answers that are being written.", self.engine.running),
             "queue_waiting": ("Answers and other work that wait.", self.engine.waiting),
         }
+
+
+def check_length(served: Served, characters: int, tokens: int, param: str) -> None:
+    """Raises Refusal where so long a text cannot be so few tokens: to find that out by cutting it takes time and memory."""
+    if characters > tokens * served.tokenizer.longest_token:
+        message = f"{characters:,} characters are too many: {served.name} holds {tokens} tokens."
+        raise Refusal(400, message, param, "context_length_exceeded")
 
 
 def check_ids(served: Served, ids: Sequence[int], param: str) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headwater.serving.clients import Gone
 from headwater.serving.failure import Refusal
 from headwater.serving.metrics import Metrics
 
@@ -18,6 +19,8 @@ LONGEST_WAIT = 15.0
 """Seconds within which a request's body must be there."""
 MOST_REQUESTS = 128
 """Requests at a time; beyond, 503."""
+GONE = 499
+"""Status in the counters of a request whose client went away."""
 OPEN = "/health"
 """The one path that needs no token."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -61,8 +64,8 @@ class Guard:
             await self.app(scope, _again(await _body(scope, receive), receive), counted)
         except Refusal as refusal:
             await _refuse(refusal, counted)
-        except _Gone:
-            pass
+        except Gone:
+            status = GONE
         finally:
             self._active -= 1
             path = scope["path"] if scope["path"] in self.paths else "other"
@@ -93,12 +96,8 @@ class Guard:
             raise Refusal(415, "The body must be JSON, with content-type: application/json.", None, "not_json")
 
 
-class _Gone(Exception):
-    """The client went away before it had said all."""
-
-
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises Refusal where it is too large or does not come, _Gone where the client does not stay."""
+    """The whole body. Raises Refusal where it is too large or does not come, Gone where the client does not stay."""
     if scope["method"] in ("GET", "HEAD"):
         return b""
     parts, size = [], 0
@@ -107,7 +106,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise _Gone
+                    raise Gone
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
                 if size > LARGEST_BODY:

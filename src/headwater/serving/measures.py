@@ -9,13 +9,13 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 import torch
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.concurrency import run_in_threadpool
 from torch.nn import functional
 
 from headwater.errors import UserError
 from headwater.models.generate import padded
 from headwater.rlhf.dialogues import dialogue_ids
-from headwater.serving.desk import Desk, check_ids
+from headwater.serving.clients import unless_gone
+from headwater.serving.desk import Desk, check_ids, check_length
 from headwater.serving.failure import Refusal
 from headwater.serving.requests import EmbeddingRequest, ScoreRequest, parse
 from headwater.serving.served import EMBEDS, SCORES, Served
@@ -32,8 +32,8 @@ def measure_routes(desk: Desk) -> APIRouter:
     async def score(request: Request) -> Response:
         asked = parse(ScoreRequest, await request.body())
         served = desk.model(asked.model, SCORES)
-        dialogues = await run_in_threadpool(_dialogues, served, asked)
-        scores = await desk.engine.work(scored(served, dialogues))
+        dialogues = await desk.encode(lambda: _dialogues(served, asked))
+        scores = await unless_gone(request, desk.engine.work(scored(served, dialogues)))
         data = [{"index": index, "object": "score", "score": score} for index, score in enumerate(scores)]
         return JSONResponse(_listed(served, data, dialogues))
 
@@ -41,8 +41,8 @@ def measure_routes(desk: Desk) -> APIRouter:
     async def embed(request: Request) -> Response:
         asked = parse(EmbeddingRequest, await request.body())
         served = desk.model(asked.model, EMBEDS)
-        rows = await run_in_threadpool(_rows, served, asked)
-        vectors = await desk.engine.work(embedded(served, rows))
+        rows = await desk.encode(lambda: _rows(served, asked))
+        vectors = await unless_gone(request, desk.engine.work(embedded(served, rows)))
         encode = _base64 if asked.encoding_format == "base64" else list
         data = [{"index": i, "object": "embedding", "embedding": encode(vector)} for i, vector in enumerate(vectors)]
         return JSONResponse(_listed(served, data, rows))
@@ -93,11 +93,13 @@ def in_pieces(rows: Sequence[list[int]]) -> Iterator[list[list[int]]]:
 def _dialogues(served: Served, asked: ScoreRequest) -> list[list[int]]:
     before = [turn.model_dump() for turn in asked.messages]
     found = []
+    characters = sum(len(turn.content) for turn in asked.messages)
     for index, said in enumerate(asked.answers):
+        check_length(served, characters + len(said), served.context, f"answers[{index}]")
         try:
             ids = dialogue_ids([*before, {"role": "assistant", "content": said}], served.tokenizer, 2**31)
         except UserError as error:
-            raise Refusal(400, str(error), "messages", "invalid_value") from None
+            raise Refusal(400, served.without_paths(error), "messages", "invalid_value") from None
         found.append(_fitting(served, ids, f"answers[{index}]"))
     return found
 
@@ -106,9 +108,11 @@ def _rows(served: Served, asked: EmbeddingRequest) -> list[list[int]]:
     found = []
     for index, text in enumerate(asked.input):
         param = "input" if len(asked.input) == 1 else f"input[{index}]"
-        ids = served.tokenizer.encode(text, special=True) if isinstance(text, str) else text
-        check_ids(served, ids, param)
-        found.append(_fitting(served, ids, param))
+        if isinstance(text, str):
+            check_length(served, len(text), served.context, param)
+            text = served.tokenizer.encode(text, special=True)
+        check_ids(served, text, param)
+        found.append(_fitting(served, text, param))
     return found
 
 

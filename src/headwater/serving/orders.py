@@ -72,6 +72,11 @@ class Order:
         """Of all tickets, once all have ended."""
         return [ticket.answer for ticket in self.tickets if ticket.answer is not None]
 
+    async def wait(self) -> None:
+        """Until all answers are there. Raises Refusal where they will not be."""
+        async for _ in self:
+            pass
+
     def leave(self) -> None:
         """Nobody waits any more; slots are freed before the next step."""
         self.left = True

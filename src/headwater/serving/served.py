@@ -27,9 +27,14 @@ class Served:
     """WRITES, SCORES or EMBEDS."""
     model: Model
     tokenizer: Tokenizer
+    folder: Path
     created: int
     """When its files were written, in seconds since 1970."""
     reward: Reward | None = None
+
+    def without_paths(self, error: UserError) -> str:
+        """What a client may know of an error: the model's name in place of its folder."""
+        return str(error).replace(str(self.folder), self.name)
 
     @property
     def context(self) -> int:
@@ -87,11 +92,11 @@ def load(name: str, folder: Path, dtype: torch.dtype) -> Served:
         raise UserError(f"{folder} has no tokenizer.json, without which a model reads no text: put it there.")
     model.requires_grad_(False)
     if model.kind == "language-model":
-        return Served(name, WRITES, model.to(dtype), tokenizer, created)
+        return Served(name, WRITES, model.to(dtype), tokenizer, folder, created)
     if model.kind == "reward":
-        return Served(name, SCORES, model, tokenizer, created, _reward(folder, model))
+        return Served(name, SCORES, model, tokenizer, folder, created, _reward(folder, model))
     if model.config.form == "encoder" and model.kind in ("hidden", "masked"):
-        return Served(name, EMBEDS, model, tokenizer, created)
+        return Served(name, EMBEDS, model, tokenizer, folder, created)
     raise UserError(
         f"{folder} is a {model.kind} model, for which there is no endpoint: name a model that writes, a reward model, or an "
         "encoder."

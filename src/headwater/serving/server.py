@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import torch
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from headwater.cores import let_a_single_thread_move
 from headwater.errors import UserError
 from headwater.serving import served as models
 from headwater.serving.app import build
@@ -33,7 +35,7 @@ from headwater.training.precision import DTYPES, choose_precision
 from headwater.training.settings import Precision
 
 MOST_CONNECTIONS = 512
-GRACE = 4.0
+GRACE = 3.0
 """Seconds that running answers may take to end when the server is to stop."""
 PATIENCE = 15.0
 """Seconds within which a request's head must be there, and a client must read on."""
@@ -116,7 +118,7 @@ class Server(uvicorn.Server):
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,
             timeout_keep_alive=5,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=1,
             proxy_headers=False,
         )
         super().__init__(config)
@@ -175,6 +177,8 @@ def serve(
 def run(app: ASGIApp, engine: Engine, listener: socket.socket) -> None:
     """Until a signal comes; the second Ctrl-C waits for nothing."""
     server = Server(app, engine)
+    if torch.get_num_threads() == 1:
+        let_a_single_thread_move()
     engine.start()
     # uvicorn raises the signal again when it has ended: by then it has done what it should.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}

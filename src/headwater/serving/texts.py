@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from headwater.serving.clients import unless_gone
 from headwater.serving.desk import Desk
 from headwater.serving.failure import Refusal
 from headwater.serving.orders import Order
 from headwater.serving.requests import ChatRequest, CompletionRequest, Sampled, parse
 from headwater.serving.served import WRITES, Served
 from headwater.serving.shapes import DONE, ChatShape, CompletionShape, Shape, event, usage
-
-GONE = 499
-"""Status in the counters of a request whose client went away."""
 
 
 def text_routes(desk: Desk) -> APIRouter:
@@ -31,7 +27,7 @@ def text_routes(desk: Desk) -> APIRouter:
     async def chat(request: Request) -> Response:
         asked = parse(ChatRequest, await request.body())
         served = desk.model(asked.model, WRITES)
-        prompt = await run_in_threadpool(desk.dialogue, served, asked)
+        prompt = await desk.encode(lambda: desk.dialogue(served, asked))
         shape = ChatShape(served.name, served.tokenizer, asked.alternatives is not None)
         return await answer(desk, served, asked, [prompt], shape, request)
 
@@ -39,7 +35,7 @@ def text_routes(desk: Desk) -> APIRouter:
     async def complete(request: Request) -> Response:
         asked = parse(CompletionRequest, await request.body())
         served = desk.model(asked.model, WRITES)
-        prompts = await run_in_threadpool(desk.prompts, served, asked)
+        prompts = await desk.encode(lambda: desk.prompts(served, asked))
         shape = CompletionShape(served.name, served.tokenizer, asked.alternatives is not None)
         return await answer(desk, served, asked, prompts, shape, request)
 
@@ -60,33 +56,10 @@ async def answer(
         with_usage = asked.stream_options is not None and asked.stream_options.include_usage
         return OrderedStream(order, stream(order, prompts, shape, with_usage))
     try:
-        if not await all_there(order, request):
-            return Response(status_code=GONE)
+        await unless_gone(request, order.wait())
     finally:
         order.leave()
     return JSONResponse(shape.whole(order, prompts))
-
-
-async def all_there(order: Order, request: Request) -> bool:
-    """Waits for all answers; False where the client goes away before."""
-
-    async def wait() -> None:
-        async for _ in order:
-            pass
-
-    async def until_gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    waiting, gone = asyncio.ensure_future(wait()), asyncio.ensure_future(until_gone())
-    try:
-        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            waiting.result()
-        return waiting.done()
-    finally:
-        waiting.cancel()
-        gone.cancel()
 
 
 async def stream(order: Order, prompts: Sequence[list[int]], shape: Shape, with_usage: bool) -> AsyncIterator[bytes]:

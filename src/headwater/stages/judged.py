@@ -83,8 +83,8 @@ def ask_people(stage: Stage, store: Store) -> None:
         where = stage.folder.parent / TASKS
         raise UserError(
             f"{policy} has answered {len(tasks):,} prompts in {store.place}, and nobody has put answers of the share "
-            f"`{lacking[0]}` in order yet ({counted[lacking[0]]:,} tasks wait for that): judge some of each share – "
-            f"{where} holds all that wait – bring the rankings in with `headwater feedback import`, and run this again."
+            f"`{lacking[0]}` in order yet ({counted[lacking[0]]:,} tasks wait for that): judge some of each share on the pages of "
+            f"`headwater serve {stage.folder.parent.name}` (or in {where}, for `headwater feedback import`), and run this again."
         )
     if waiting:
         say(f"feedback: {len(waiting):,} of {len(tasks):,} tasks are not judged; what is judged counts.")

@@ -103,7 +103,7 @@ def show(request: Request, name: str, site: OfSite, _: Entered) -> Response:
         stages=stages,
         live=any(stage.state == "live" for stage in stages),
         tiles=tiles(run),
-        charts={stage.name: curves.CHARTS[stage.name] for stage in stages if _has_curves(run, stage)},
+        charts={stage.name: curves.CHARTS[stage.name] for stage in stages if _has_curves(stage)},
         samples=samples(run),
         answers=[answer_parts(row) for row in evenly(read_lines(run.stage("evaluate") / "answers.jsonl"), EXAMPLES)],
         has_report=(run.folder / "report.html").is_file(),
@@ -154,7 +154,7 @@ def samples(run: Run) -> list[tuple[int, str]]:
     return []
 
 
-def _has_curves(run: Run, stage: StageState) -> bool:
+def _has_curves(stage: StageState) -> bool:
     return stage.name in curves.CHARTS and stage.state != "todo"
 
 

@@ -39,8 +39,9 @@ function receive(state, said = null) {
   byId("none").hidden = Boolean(task);
   stand.replaceChildren();
   clearInterval(holding);
-  if (!task) return nothing(state);
+  if (!task) return (delete stand.dataset.task, nothing(state));
   word = begin(said);
+  stand.dataset.task = task.id;
   watch.restart(word.milliseconds);
   byId("what").textContent = say(`judge.what_${task.kind}`);
   byId("asked").replaceChildren(...task.conversation.map(turn));
@@ -81,6 +82,7 @@ function showProgress({ own, left }) {
 /** Everything that depends on the word; what had the focus has it again. */
 function draw() {
   const focused = document.activeElement?.dataset.focus, start = document.activeElement?.selectionStart;
+  const card = document.activeElement?.closest("[data-id]")?.dataset.id;
   const kind = KINDS[task.kind], { answers, summary } = kind.draw(task, word, change);
   stand.replaceChildren(...answers);
   byId("word").replaceChildren(...summary);
@@ -90,8 +92,8 @@ function draw() {
   byId("flag").setAttribute("aria-pressed", String(word.flags.includes("flag")));
   byId("note-open").setAttribute("aria-expanded", String(!note.hidden));
   byId("skip").disabled = Boolean(word.supersedes);
-  const again = focused && document.querySelector(`[data-focus="${CSS.escape(focused)}"]`);
-  if (again) (again.focus({ preventScroll: true }), start !== undefined && again.setSelectionRange?.(start, start));
+  const again = focused && (document.querySelector(`[data-focus="${CSS.escape(focused)}"]`) ?? document.querySelector(`[data-id="${card}"] button`));
+  if (again) (again.focus({ preventScroll: true }), typeof start === "number" && again.setSelectionRange?.(start, start));
 }
 
 /** A new word in place of the old one, which "undo" brings back. `quiet`: typing, which undo leaves to the field. */

@@ -1,0 +1,171 @@
+"""A real browser on the pages of a real server: tiny models, a store in a file, a run with made-up numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from headwater.feedback.store import Store
+from headwater.manifest import write_manifest
+from report.synthetic_run import write_run
+from served import write_model
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from playwright import sync_api
+
+from headwater.serving import served as models
+from headwater.serving.app import build
+from headwater.serving.desk import Desk
+from headwater.serving.engine import Limits
+from headwater.serving.guard import LOOPBACK
+from headwater.serving.pages.desk import DeskAnswering
+from headwater.serving.pages.site import Site
+from headwater.serving.server import Address, Server, listening
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
+]  # fmt: skip
+PATIENCE = 60_000
+"""Milliseconds after which something that was waited for will not come: the machine may be busy."""
+
+CONVERSATION = [{"role": "user", "content": "Which way does the river run?"}]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """One browser for all tests; each gets a profile of its own."""
+    if not os.access(CHROMIUM, os.X_OK):
+        pytest.skip(f"there is no {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Pages:
+    """Pages that are served."""
+
+    site: Site
+    desk: Desk
+    url: str
+    server: Server
+
+    @property
+    def store(self) -> Store:
+        return self.site.store
+
+
+@contextlib.contextmanager
+def serving(
+    folders: Mapping[str, Path], site: Callable[[DeskAnswering], Site], token: str | None = None, slots: int = 4
+) -> Iterator[Pages]:
+    """Serves {name: model folder} and pages in a thread, as `headwater serve` does."""
+    desk = Desk([models.load(name, folder, torch.float32) for name, folder in folders.items()], Limits(slots=slots))
+    built = site(DeskAnswering(desk, folders))
+    app = build(desk, built, token=token, hosts=LOOPBACK)
+    server = Server(app, desk.engine)
+    with listening(Address("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        desk.engine.start()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield Pages(built, desk, f"http://127.0.0.1:{port}", server)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def writers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two models that write."""
+    root = tmp_path_factory.mktemp("writers")
+    return {f"tiny/{name}": write_model(root / name, seed=seed) for seed, name in enumerate(("ppo", "sft"), start=1)}
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run, finished, whose numbers and hostile texts are made up."""
+    root = tmp_path_factory.mktemp("all") / "runs"
+    for folder in write_run(root / "made-up").values():
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        write_manifest(folder, manifest)
+    (root / "made-up" / "recipe.yaml").write_text("run: made-up\n", encoding="utf-8")
+    (root / "made-up" / "report.html").write_text(
+        "<h1>The report</h1><script>document.title = 'no'</script>", encoding="utf-8"
+    )
+    return root
+
+
+@pytest.fixture
+def pages(writers: dict[str, Path], runs: Path, tmp_path: Path) -> Iterator[Pages]:
+    """On loopback, without a token, with an empty store."""
+    with Store(tmp_path / "judgements.db") as store, serving(writers, lambda desk: Site(runs, store, desk)) as found:
+        yield found
+
+
+class Visitor:
+    """Somebody with a browser. All that goes wrong in it (errors, refused scripts or styles) fails the test at the end."""
+
+    def __init__(self, browser: Any, pages: Pages, **options: Any) -> None:
+        self.pages = pages
+        options.setdefault("viewport", {"width": 1100, "height": 800})
+        options.setdefault("locale", "en-US")
+        self.context = browser.new_context(base_url=pages.url, **options)
+        self.context.set_default_timeout(PATIENCE)
+        self.page = self.context.new_page()
+        self.wrong: list[str] = []
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
+        self.page.on("dialog", lambda dialog: self.wrong.append(f"a dialog: {dialog.message}"))
+
+    def named(self, name: str) -> Visitor:
+        """Gives a name, as the first page that needs one asks for it."""
+        self.page.goto("/sign-in")
+        self.page.fill("#name", name)
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_url(lambda url: not url.endswith("/sign-in"))
+        return self
+
+    def news(self, text: str) -> None:
+        """Waits until the page says so."""
+        self.page.locator("#news", has_text=text).wait_for()
+
+
+@pytest.fixture
+def visit(chromium: Any, pages: Pages) -> Iterator[Callable[..., Visitor]]:
+    """visit(locale=…, viewport=…, …): a new visitor of the pages."""
+    came: list[Visitor] = []
+
+    def new(**options: Any) -> Visitor:
+        came.append(Visitor(chromium, pages, **options))
+        return came[-1]
+
+    yield new
+    for visitor in came:
+        visitor.context.close()
+    wrong = [each for visitor in came for each in visitor.wrong]
+    assert not wrong, wrong
+
+
+def add_task(
+    store: Store, kind: str, texts: Sequence[str], conversation: Any = CONVERSATION, **more: Any
+) -> tuple[int, list[int]]:
+    """(task, ids of its answers)"""
+    prompt = store.add_prompt(conversation, source="test", split="train")
+    ids = [store.add_response(prompt, text, model=f"model-{place}") for place, text in enumerate(texts)]
+    return store.add_task(kind, prompt, ids, shown=ids, **more), ids

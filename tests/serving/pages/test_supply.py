@@ -1,0 +1,104 @@
+"""From a finished run to judged answers to the next round: the pages ask the policy, people judge, `headwater round` learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browsing import Pages, Visitor, serving
+from dialogues import recipe
+from headwater import pipeline, rounds
+from headwater.feedback.people import people
+from headwater.feedback.queue import progress
+from headwater.feedback.store import TABLES, Store
+from headwater.recipe import validate
+from headwater.rlhf.asking import tasks_of
+from headwater.rlhf.policies import PolicyOrigin
+from headwater.runs import Run
+from headwater.serving.pages.opening import open_site
+from headwater.serving.pages.supply import AT_ONCE, JUDGEMENTS
+from served import settled
+
+ANOTHER = """task => document.getElementById('stand').dataset.task !== task
+  && !document.getElementById('none-title').textContent.includes('being written')"""
+"""Whether another task is there, or no more will come."""
+
+ASKED = {"prompts": 16, "responses": 3}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run on comparisons."""
+    folder = tmp_path_factory.mktemp("supply")
+    with Run(folder / "runs", "tiny") as made:
+        pipeline.run_all(validate({**recipe(folder), "feedback": ASKED}, "test"), made, "ppo")
+    return made
+
+
+@pytest.fixture
+def pages(run: Run) -> Iterator[Pages]:
+    """That run, served as `headwater serve tiny` does."""
+    root = run.folder.parent
+    folders = {name: run.stage(stage) / "model" for name, stage in (("tiny/ppo", "ppo"), ("tiny/reward", "reward"))}
+    opened: list[Any] = []
+
+    def site(answering: Any) -> Any:
+        opened.append(open_site(["tiny"], root, answering.desk, folders, None, None))
+        return opened[0].__enter__()
+
+    try:
+        with serving(folders, site) as found:
+            yield found
+    finally:
+        opened[0].__exit__(None, None, None)
+
+
+def test_a_run_is_asked_judged_and_learnt_from(run: Run, pages: Pages, visit: Callable[..., Visitor]) -> None:
+    visitor = visit().named("Ada")
+    page = visitor.page
+    page.goto("/judge")
+    page.locator(".answer").nth(2).wait_for()
+    assert page.locator(".answer").count() == ASKED["responses"]
+    policy = PolicyOrigin(run.stage("ppo"), "tiny", "ppo")
+    settled(lambda: pages.site.supply is not None and not pages.site.supply.is_at_work)
+    assert len(tasks_of(pages.store, policy.digest)) == AT_ONCE
+    done = 0
+    while page.locator("#stand[data-task]").count():
+        before = page.locator("#stand").get_attribute("data-task")
+        for key in ("2", "1", "3", "Enter"):
+            page.keyboard.press(key)
+        page.wait_for_function(ANOTHER, arg=before)
+        done += 1
+    asked = tasks_of(pages.store, policy.digest)
+    ada = next(person.id for person in people(pages.store) if person.name == "Ada")
+    assert done == len(asked) == progress(pages.store, ada).own >= ASKED["prompts"]
+    assert pages.store.problems() == []
+    with pages.store.reading() as connection:
+        task, response = TABLES["task"], TABLES["response"]
+        priorities = {row.priority for row in connection.execute(task.select())}
+        seeds = [row.seed for row in connection.execute(response.select().where(response.c.model == policy.digest))]
+    assert len(priorities) > 1  # by the reward model's uncertainty
+    assert len(set(seeds)) == len(seeds) == ASKED["responses"] * len(asked)
+    data = rounds.next_round(run)
+    data["feedback"] |= {"store": str(run.folder / JUDGEMENTS)}
+    following = validate(data, "test")
+    with Run(run.folder.parent, following.run) as place:
+        pipeline.run_all(following, place, "feedback", run)
+    with Store(place.stage("feedback") / "feedback.db", read_only=True) as learnt:
+        said = [
+            ranking for share in ("train", "select") for ranking in learnt.rankings(share) if ranking.annotator == "Ada"
+        ]
+    assert said
+    assert all(ranking.round == 2 and len(ranking.groups) == 3 for ranking in said)
+
+
+def test_guidelines_beside_the_store_are_shown(run: Run, visit: Callable[..., Visitor]) -> None:
+    (run.folder / "guidelines.md").write_text("Only <b>true</b> answers are good.", encoding="utf-8")
+    page = visit().named("Ada").page
+    page.goto("/judge")
+    page.keyboard.press("g")
+    page.get_by_text("Only <b>true</b> answers are good.").wait_for()
+    Path(run.folder / "guidelines.md").unlink()
