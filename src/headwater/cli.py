@@ -11,6 +11,7 @@ import typer
 
 from headwater.cores import keep_threads_on_their_cores
 from headwater.endings import Commands, stoppable
+from headwater.feedback import commands as feedback
 from headwater.steps import STEPS, step_of
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/quickstart.yaml.")]
@@ -51,11 +52,13 @@ def build() -> typer.Typer:
     )
     app.command("run")(run)
     for step in STEPS:
+        if step.name == "feedback":
+            app.add_typer(feedback.group(_command_of(step.name), step.summary))
+            continue
         app.command(step.name, help=f"{step.summary} One stage of a run; those before it must be finished.")(
             _command_of(step.name)
         )
     app.command("round")(round_)
-    app.command("import-rankings")(import_rankings)
     app.command("study")(study)
     app.command("chat")(chat)
     app.command("serve")(serve)
@@ -141,17 +144,6 @@ def round_(
     with stoppable(), Run(last.folder.parent, recipe.run) as place:
         pipeline.run_all(recipe, place, step_of(recipe.until).name, last)
     print(pipeline.closing(place, catalogue.command_to("chat", place, root)))
-
-
-def import_rankings(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A feedback store: an SQLite file or postgresql://….")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help='JSON lines: {"annotator", "task", "ranking"}.')],
-) -> None:
-    """Bring rankings of a policy's answers, made elsewhere, into a feedback store."""
-    from headwater.feedback.rankings import import_rankings as bring
-
-    with stoppable():
-        print(bring(store, file))
 
 
 def study(

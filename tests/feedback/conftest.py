@@ -1,37 +1,42 @@
-"""A store to write into: SQLite always, PostgreSQL too where HEADWATER_TEST_POSTGRES names an empty database."""
+"""A store to write into: in SQLite, and in a PostgreSQL server that is started for the session, where there is one."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+import servers
 from headwater.feedback.judgements import Groups, Judgement
 from headwater.feedback.store import Store
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a PostgreSQL database."""
+    try:
+        with servers.postgresql() as address:
+            yield address
+    except servers.NoServer as why:
+        pytest.skip(f"no PostgreSQL: {why}")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    place: str | Path = tmp_path / "feedback.db"
-    if request.param == "postgresql":
-        if not (place := os.environ.get("HEADWATER_TEST_POSTGRES", "")):
-            pytest.skip("HEADWATER_TEST_POSTGRES names no database")
-        empty(place)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an empty store can be made."""
+    if request.param == "sqlite":
+        return str(tmp_path / "feedback.db")
+    address: str = request.getfixturevalue("server")
+    servers.empty(address)
+    return address
+
+
+@pytest.fixture
+def store(place: str) -> Iterator[Store]:
     with Store(place, clock=lambda: 1_700_000_000) as opened:
         yield opened
-
-
-def empty(place: str) -> None:
-    from sqlalchemy import create_engine, text
-
-    engine = create_engine(place)
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
 
 
 @dataclass

@@ -97,3 +97,18 @@ def test_ceiling_stays_within_a_source() -> None:
 def test_ceiling_needs_two_ratings() -> None:
     with pytest.raises(UserError, match="two ratings"):
         rater_ceiling([[1], [2]])
+
+
+def test_alpha_draws_clusters_whole() -> None:
+    generator = np.random.default_rng(0)
+    units = [list(generator.integers(0, 3, size=3)) for _ in range(20)]
+    copies = [unit for unit in units for _ in range(30)]
+    alone = krippendorff_alpha(units, "nominal", resamples=300)
+    together = krippendorff_alpha(
+        [*copies, [1]], "nominal", clusters=[*(place for place in range(20) for _ in range(30)), "one rating"], resamples=300
+    )  # fmt: skip
+    assert together.alpha == pytest.approx(alone.alpha, abs=0.02)  # n − 1 differs
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.1)
+    assert together.units == 600
+    apart = krippendorff_alpha(copies, "nominal", resamples=300)
+    assert apart.high - apart.low < (together.high - together.low) / 3

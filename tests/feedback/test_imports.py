@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import UserError
-from headwater.feedback.comparisons import Comparison, Turn, import_comparisons
+from headwater.feedback.bringing import import_comparisons
+from headwater.feedback.comparisons import Comparison, Turn
 from headwater.feedback.imports import Dialogues, read_dialogues, spoken
 from headwater.feedback.store import Store
 

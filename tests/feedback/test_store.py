@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -246,41 +242,6 @@ def write_on_a_full_disk(store: Store, rows: list[dict[str, object]]) -> None:
     with store.writing() as writer:
         writer.connection.exec_driver_sql("PRAGMA max_page_count=1")  # SQLite's own way to say that the disk is full
         writer.insert("prompt", rows, "prompts")
-
-
-WRITE_UNTIL_KILLED = """
-import sys
-from headwater.feedback.judgements import Judgement
-from headwater.feedback.store import Store
-store = Store(sys.argv[1])
-for i in range(10**6):
-    said = Judgement(kind="ranking", client_id=f"{sys.argv[2]}-{i}", annotator=1, prompt=1, ranking=[[i % 4 + 1]])
-    store.judge(said)
-    print(said.client_id, flush=True)
-"""
-
-
-def test_an_acknowledged_judgement_survives_kill_9(tmp_path: Path) -> None:
-    path = tmp_path / "feedback.db"
-    with Store(path) as store:
-        prompt = store.add_prompt([{"role": "user", "content": "?"}], source="films", split="train")
-        for i in range(4):
-            store.add_response(prompt, str(i))
-        store.add_annotator("Ada")
-    acknowledged: list[str] = []
-    for attempt in range(3):
-        command = [sys.executable, "-c", WRITE_UNTIL_KILLED, str(path), str(attempt)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            acknowledged += [next(process.stdout).strip() for _ in range(5 + attempt)]
-            os.kill(process.pid, signal.SIGKILL)
-            # What was in the pipe when it died had been acknowledged too; a torn last line had not.
-            acknowledged += [line.strip() for line in process.stdout if line.endswith("\n")]
-    with Store(path) as store:
-        stored = [row["client_id"] for row in store.judgements()]
-        assert store.problems() == []
-    assert set(acknowledged) <= set(stored)
-    assert len(stored) == len(set(stored)) <= len(acknowledged) + 3
 
 
 def test_a_half_written_transaction_is_gone(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ import pytest
 
 from headwater.corpus.tokenizer import train_tokenizer
 from headwater.errors import UserError
+from headwater.feedback.judgements import Judgement
+from headwater.feedback.store import Store
 from headwater.manifest import write_manifest
 from headwater.models.layout import save_model
 from headwater.objectives.supervised import Supervised
 from headwater.recipe import load_recipe
+from headwater.stages.feedback import STORE
 from headwater.studies.findings import Findings
 from headwater.studies.methods import METHODS, budget, changed, passes_per_episode, run, within_budget
 from headwater.studies.methods_basis import NEEDED, Basis
@@ -71,8 +74,22 @@ def root(tmp_path_factory):
         save_model(model, base / place, pad=tokenizer.pad, eos=tokenizer.end_of_turn, extra=extra)
         tokenizer.save(base / place, 64)
     write_manifest(base / "reward", {"metrics": {"sft_length": 5.0}})
+    judged(base / "feedback", [line.text for line in read[:9]])
     write_manifest(base / "feedback", {"metrics": {}})
     return root
+
+
+def judged(folder, texts):
+    """A store with rankings of three texts each, longest first."""
+    folder.mkdir(exist_ok=True)
+    with Store(folder / STORE) as store:
+        prompt = store.add_prompt([{"role": "user", "content": "Write a line."}], source="film-reviews", split="train")
+        ids = {text: store.add_response(prompt, text) for text in texts}
+        ada = store.add_annotator("Ada")
+        for number in range(0, len(texts), 3):
+            order = sorted(texts[number : number + 3], key=len, reverse=True)
+            ranking = [[ids[text]] for text in order]
+            store.judge(Judgement(kind="ranking", client_id=str(number), annotator=ada, prompt=prompt, ranking=ranking))
 
 
 def taught(rows, size):
@@ -86,7 +103,7 @@ def taught(rows, size):
 def settings(**changes):
     given = {"study": "methods", "of": "base", "seeds": 2, "measurements": 2, "best_of": 3}
     given["rloo"] = given["grpo"] = {"group": 2}
-    given["overoptimisation"] = {"measurements": 2, "length": 1.0}
+    given["overoptimisation"] = {"measurements": 2, "length": 1.0, "rankings": 2}
     return Settings.model_validate(given | changes)
 
 

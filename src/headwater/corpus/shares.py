@@ -9,6 +9,8 @@ from headwater.corpus.normalise import split_key
 _SHARES = (("train", 50), ("select", 60), ("judge", 90), ("prompt", 100))
 """Share of the review sentences and the percentile at which it ends."""
 
+SHARES = tuple(share for share, _ in _SHARES)
+
 
 def share_of(text: str) -> str:
     """ "train" (50%), "select" (10%), "judge" (30%) or "prompt" (10%) by hash: texts that differ only in case, white

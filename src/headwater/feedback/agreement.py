@@ -11,7 +11,7 @@ Only the counts of values per unit matter, not who gave them; units with one rat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,14 +87,25 @@ def alpha_of(coincidence: Array, values: Array, metric: Metric) -> Array:
 
 
 def krippendorff_alpha(
-    units: Sequence[Sequence[float]], metric: Metric = "interval", *, resamples: int = 1000, seed: int = 0
+    units: Sequence[Sequence[float]],
+    metric: Metric = "interval",
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Agreement:
     """α of the ratings of each unit (of any number), with the 95% percentile interval over resampled units.
+
+    clusters  one name per unit; units of one name are drawn together, as they must be where they depend on each other (the
+              pairs of one task's answers)
 
     Raises UserError where no unit has two ratings.
     """
     values, counts = value_counts(units)
     per_unit = coincidences(counts)
+    if clusters is not None:
+        owners = [cluster for cluster, unit in zip(clusters, units, strict=True) if len(unit) >= 2]
+        per_unit = sums_by(per_unit, owners)
     alpha = float(alpha_of(per_unit.sum(axis=0), values, metric))
     generator = np.random.default_rng(seed)
     flat = per_unit.reshape(len(per_unit), -1)
@@ -106,6 +117,14 @@ def krippendorff_alpha(
         drawn.append(alpha_of((weights @ flat).reshape(times, len(values), len(values)), values, metric))
     low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975]) if drawn else (alpha, alpha)
     return Agreement(alpha, float(low), float(high), len(counts), int(counts.sum()))
+
+
+def sums_by(rows: Array, owners: Sequence[Hashable]) -> Array:
+    """Rows [rows, …] summed by owner → [owners, …], in the order in which the owners first stand."""
+    places = {owner: place for place, owner in enumerate(dict.fromkeys(owners))}
+    sums = np.zeros((len(places), *rows.shape[1:]))
+    np.add.at(sums, [places[owner] for owner in owners], rows)
+    return sums
 
 
 def halves(ratings: Sequence[Sequence[float]], generator: np.random.Generator) -> tuple[Array, Array]:

@@ -6,11 +6,14 @@ readers never wait for the writer. PostgreSQL is reached by its URL; the code ab
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import finalize
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -27,17 +30,20 @@ MIGRATION_LOCK = 0x6865616477617465  # "headwate" as a 64-bit number; PostgreSQL
 def connect(place: str | Path, *, read_only: bool) -> Engine:
     """The engine for a file path, `sqlite:///…` or `postgresql://…`, with the newest schema.
 
-    `read_only` opens an existing file without touching a byte of its folder, and never migrates.
+    `read_only` opens an existing file without touching a byte of its folder; of an older one, an updated copy.
     Raises UserError where the place cannot be opened, is no database, or was written by a newer version.
     """
     url = address(place)
     is_file = url.get_backend_name() == "sqlite"
     engine = open_sqlite(url, read_only=read_only) if is_file else open_server(url)
     try:
-        if read_only:
-            refuse_other_schema(engine, str(place))
-        else:
+        if not read_only:
             migrate(engine, str(place))
+        elif is_file and current_revision(engine) in older_revisions():
+            engine.dispose()
+            engine = open_updated_copy(Path(url.database or ""))
+        else:
+            refuse_other_schema(engine, str(place))
     except DBAPIError as error:
         engine.dispose()
         why = reason(error)
@@ -85,8 +91,11 @@ def open_sqlite(url: URL, *, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if options.get("headwater_migrates", False):
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")  # tables are made anew: see `migrate`
         # A writer asks for the lock at once: one that began as a reader could not wait for it, only fail.
-        writes = connection.get_execution_options().get("headwater_writes", False)
+        writes = options.get("headwater_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
@@ -97,27 +106,50 @@ def open_server(url: URL) -> Engine:
         return create_engine(url, pool_pre_ping=True)
     except (NoSuchModuleError, ModuleNotFoundError):
         raise UserError(
-            "PostgreSQL needs its driver: run `pip install psycopg[binary]` and write postgresql+psycopg://…."
+            "PostgreSQL needs its driver: run `pip install 'headwater[postgres]'` and write postgresql+psycopg://…."
         ) from None
 
 
+def open_updated_copy(path: Path) -> Engine:
+    """A copy of an older SQLite store in a temporary folder, with the newest schema, to be read and thrown away.
+
+    A finished stage's store is never changed, for its checksum stands in a manifest.
+    """
+    folder = TemporaryDirectory(prefix="headwater-")
+    for ending in ("", "-wal"):
+        if (part := path.with_name(path.name + ending)).is_file():
+            shutil.copyfile(part, Path(folder.name) / f"feedback.db{ending}")
+    copy = Path(folder.name) / "feedback.db"
+    engine = open_sqlite(address(copy), read_only=False)
+    migrate(engine, str(path))
+    engine.dispose()
+    engine = open_sqlite(address(copy), read_only=True)
+    finalize(engine, folder.cleanup)
+    return engine
+
+
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine, *, migrates: bool = False) -> Iterator[Connection]:
     """One transaction that is alone in writing, committed durably at the end, rolled back on any error."""
-    with engine.connect().execution_options(headwater_writes=True) as connection, connection.begin():
+    options = {"headwater_writes": True, "headwater_migrates": migrates}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
         if connection.dialect.name == "postgresql" and inspect(connection).has_table("event"):
             connection.execute(text("LOCK TABLE event IN EXCLUSIVE MODE"))
         yield connection
 
 
 def migrate(engine: Engine, place: str) -> None:
-    """Brings the schema to the newest version, in one transaction; at the newest already: nothing is written."""
+    """Brings the schema to the newest version, in one transaction; at the newest already: nothing is written.
+
+    SQLite can change most tables only by making them anew, which its foreign keys would forbid: they are off meanwhile and
+    checked at the end.
+    """
     if current_revision(engine) == newest_revision():
         return
     from alembic import command
     from alembic.util import CommandError
 
-    with writing(engine) as connection:
+    with writing(engine, migrates=True) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         configuration = alembic_configuration()
@@ -128,6 +160,8 @@ def migrate(engine: Engine, place: str) -> None:
             raise UserError(
                 f"The feedback store {shown(place)} was written by a newer headwater: update headwater and try again."
             ) from None
+        if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+            raise UserError(f"{shown(place)} has rows that point to nothing: it is damaged; restore a copy.")
 
 
 def refuse_other_schema(engine: Engine, place: str) -> None:
@@ -148,9 +182,19 @@ def current_revision(engine: Engine) -> str | None:
 
 
 def newest_revision() -> str | None:
+    newest: str | None = _scripts().get_current_head()
+    return newest
+
+
+def older_revisions() -> set[str]:
+    """All versions of the schema that there were before the newest."""
+    return {script.revision for script in _scripts().walk_revisions()} - {newest_revision() or ""}
+
+
+def _scripts() -> Any:
     from alembic.script import ScriptDirectory
 
-    return ScriptDirectory.from_config(alembic_configuration()).get_current_head()
+    return ScriptDirectory.from_config(alembic_configuration())
 
 
 def alembic_configuration() -> Any:

@@ -9,28 +9,41 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, func, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from headwater.errors import UserError
-from headwater.feedback.schema import Base, Event, canonical
+from headwater.feedback.schema import PASSING, Base, Event, canonical
 
 FIRST = "0" * 64
 
-MUTABLE = {"task": {"priority", "leased_to", "leased_until"}, "annotator": {"token_hash"}}
+MUTABLE = {"task": {"priority", "wanted"}, "annotator": {"token_hash", "disabled"}}
 """Columns that may change later and are therefore left out of the digests."""
+
+LATER = {"task": ("gold",), "judgement": ("shown", "edit_of")}
+"""Columns that older stores did not have. They count only where they are set: so the digests of older rows stay."""
 
 DIARY = Base.metadata.tables["event"]
 
 
-def recorded_columns(table: Table) -> list[str]:
-    """The columns whose values the diary vouches for, in the order of the schema."""
-    return [column.name for column in table.columns if column.name not in MUTABLE.get(table.name, ())]
+@cache
+def recorded_columns(name: str) -> tuple[str, ...]:
+    """The columns of a table that the diary always vouches for, in the order of the schema."""
+    left_out = {*MUTABLE.get(name, ()), *LATER.get(name, ())}
+    return tuple(column.name for column in Base.metadata.tables[name].columns if column.name not in left_out)
+
+
+def recorded(name: str, row: Mapping[str, Any] | RowMapping) -> list[Any]:
+    """What the diary vouches for of a row of the table `name`; a column that is not in the row is NULL."""
+    values = [row.get(column) for column in recorded_columns(name)]
+    later = {column: row[column] for column in LATER.get(name, ()) if row.get(column) is not None}
+    return [*values, later] if later else values
 
 
 def digest(rows: Iterable[Iterable[Any]]) -> str:
-    """SHA-256 over rows of values in the order of `recorded_columns`, one line of canonical JSON each."""
+    """SHA-256 over rows as `recorded` gives them, one line of canonical JSON each."""
     total = hashlib.sha256()
     for row in rows:
         total.update(canonical(tuple(row)).encode() + b"\n")
@@ -61,7 +74,7 @@ def append(connection: Connection, kind: str, payload: dict[str, Any], made: int
 def problems(connection: Connection) -> Iterator[str]:
     """One sentence per damage: broken links, rows that differ from the diary, rows that the diary does not know."""
     previous, expected = FIRST, 1
-    recorded: dict[str, int] = {}
+    known: dict[str, int] = {}
     for entry in connection.execute(select(DIARY).order_by(Event.sequence)).mappings().all():
         if entry["sequence"] != expected or entry["previous"] != previous or entry_hash(entry) != entry["hash"]:
             yield f"Entry {entry['sequence']} of the diary does not follow from the one before."
@@ -70,13 +83,13 @@ def problems(connection: Connection) -> Iterator[str]:
         table = Base.metadata.tables.get(payload.get("table", ""))
         if table is None:
             continue
-        recorded[table.name] = recorded.get(table.name, 0) + payload["rows"]
-        columns = [table.c[name] for name in recorded_columns(table)]
-        query = select(*columns).where(table.c.id.between(payload["first"], payload["last"])).order_by(table.c.id)
-        if digest(connection.execute(query)) != payload["digest"]:
-            rows = f"Rows {payload['first']} to {payload['last']} of `{table.name}`"
-            yield f"{rows} are not what entry {entry['sequence']} saw."
+        known[table.name] = known.get(table.name, 0) + payload["rows"]
+        query = select(table).where(table.c.id.between(payload["first"], payload["last"])).order_by(table.c.id)
+        rows = connection.execute(query).mappings()
+        if digest(recorded(table.name, row) for row in rows) != payload["digest"]:
+            which = f"Rows {payload['first']} to {payload['last']} of `{table.name}`"
+            yield f"{which} are not what entry {entry['sequence']} saw."
     for name, table in Base.metadata.tables.items():
         count = connection.execute(select(func.count()).select_from(table)).scalar_one()
-        if name != "event" and count != recorded.get(name, 0):
-            yield f"`{name}` has {count} rows, but the diary knows {recorded.get(name, 0)}."
+        if name not in ("event", *PASSING) and count != known.get(name, 0):
+            yield f"`{name}` has {count} rows, but the diary knows {known.get(name, 0)}."

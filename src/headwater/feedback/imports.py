@@ -5,33 +5,31 @@
 - alpaca-eval (Li et al. 2023): {"instruction", "output_1", "output_2", "preference"}; also gathered by instruction, as
   {"instruction", "reference", "answers": [{"model", "text", "preference"}]}.
 - Conversations alone: {"messages": [{"role", "content"}, …]}, as chat services write them.
+- What `exports.py` writes, and rankings of one's own, in JSON or as a table (`own_rankings.py`).
+- Exports of Argilla (`argilla.py`) and Label Studio (`label_studio.py`).
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from headwater.errors import UserError
+from headwater.feedback import argilla, label_studio, own_rankings
 from headwater.feedback.comparisons import Comparison, Conversation, Role, Turn
-
-Record = dict[str, Any]
-
-
-@dataclass
-class Dialogues:
-    """What a file holds. `left_out` counts, by reason, what could be read but says nothing."""
-
-    conversations: list[Conversation] = field(default_factory=list)
-    comparisons: list[Comparison] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+from headwater.feedback.records import (
+    Dialogues,
+    Record,
+    annotator_of,
+    json_object,
+    read_messages,
+    read_records,
+    read_table,
+    split_of,
+    text_of,
+)  # fmt: skip
 
 
 def read_dialogues(path: Path) -> Dialogues:
@@ -40,30 +38,13 @@ def read_dialogues(path: Path) -> Dialogues:
     Raises UserError, naming file and line, where the file cannot be read or a record is not as its layout demands.
     """
     found = Dialogues()
+    if path.suffix == ".csv":
+        for row, place in read_table(path, own_rankings.COLUMNS):
+            own_rankings.read_row(row, place, found)
+        return found
     for record, place in read_records(path):
         layout_of(record, place)(record, place, found)
     return found
-
-
-def read_records(path: Path) -> Iterator[tuple[Record, str]]:
-    """(JSON object, its place) of every line that is not empty, or of every member of a JSON list."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if number == 1 and line.lstrip().startswith("["):
-                    members = _parsed(line + lines.read(), str(path))
-                    yield from ((_object(each, at), at) for each, at in _numbered(members, path))
-                    return
-                if line.strip():
-                    place = f"{path}, line {number}"
-                    yield _object(_parsed(line, place), place), place
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}: check the path.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: convert the file and try again.") from None
-    except (OSError, EOFError, zlib.error) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(f"{path} cannot be read ({why}): check the file, or fetch it again.") from None
 
 
 def layout_of(record: Record, place: str) -> Callable[[Record, str, Dialogues], None]:
@@ -82,7 +63,10 @@ _SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
 def read_pair(record: Record, place: str, found: Dialogues) -> None:
     """`chosen` and `rejected` are one dialogue up to the assistant's last turn, on which they differ."""
-    chosen, rejected = (spoken(_text(record, name, place), f"`{name}` in {place}") for name in ("chosen", "rejected"))
+    if own_rankings.is_trl(record):
+        own_rankings.read_trl(record, place, found)
+        return
+    chosen, rejected = (spoken(text_of(record, name, place), f"`{name}` in {place}") for name in ("chosen", "rejected"))
     if chosen[-1].content:
         found.conversations.append(Conversation(chosen, "hh-rlhf", place))
     if chosen[:-1] != rejected[:-1]:
@@ -122,7 +106,7 @@ def read_tree(record: Record, place: str, found: Dialogues) -> None:
     """A comparison for each message with two ranked replies or more. A conversation for each way to the end of the tree
     on which every answer is the best of its rank's siblings; a deleted message hides what follows it.
     """
-    waiting: list[tuple[Record, tuple[Turn, ...], bool]] = [(_object(record["prompt"], place), (), True)]
+    waiting: list[tuple[Record, tuple[Turn, ...], bool]] = [(json_object(record["prompt"], place), (), True)]
     while waiting:
         message, before, followed = waiting.pop()
         turns = (*before, _turn(message, before, place))
@@ -142,7 +126,7 @@ def _ranked(prompt: tuple[Turn, ...], replies: list[Record], place: str) -> Comp
     order = sorted({reply["rank"] for reply in replies})
     return Comparison(
         prompt,
-        tuple(_text(reply, "text", place) for reply in replies),
+        tuple(text_of(reply, "text", place) for reply in replies),
         tuple(order.index(reply["rank"]) for reply in replies),
         "oasst",
         place,
@@ -157,7 +141,7 @@ def _turn(message: Record, before: tuple[Turn, ...], place: str) -> Turn:
         raise UserError(
             f"A message in {place} has the role {message.get('role')!r} where it is the {expected}'s turn: mend it."
         )
-    return Turn(expected, _text(message, "text", place))
+    return Turn(expected, text_of(message, "text", place))
 
 
 def _replies(message: Record, place: str) -> list[Record]:
@@ -169,7 +153,7 @@ def _all_replies(message: Record, place: str) -> list[Record]:
     replies = message.get("replies", [])
     if not isinstance(replies, list):
         raise UserError(f"A message in {place} has `replies` that are no list: mend or remove the line.")
-    return [_object(reply, place) for reply in replies]
+    return [json_object(reply, place) for reply in replies]
 
 
 # alpaca-eval
@@ -177,7 +161,7 @@ def _all_replies(message: Record, place: str) -> list[Record]:
 
 def read_annotation(record: Record, place: str, found: Dialogues) -> None:
     """Two outputs and which of them a model preferred."""
-    texts = (_text(record, "output_1", place), _text(record, "output_2", place))
+    texts = (text_of(record, "output_1", place), text_of(record, "output_2", place))
     writers = (record.get("generator_1"), record.get("generator_2"))
     _preferred(record, record, texts, writers, place, found)
 
@@ -187,11 +171,11 @@ def read_gathered(record: Record, place: str, found: Dialogues) -> None:
     answers = record["answers"]
     if not isinstance(answers, list):
         raise UserError(f"`answers` in {place} is no list: mend or remove the line.")
-    reference = _text(record, "reference", place)
+    reference = text_of(record, "reference", place)
     for answer in answers:
-        answer = _object(answer, place)
+        answer = json_object(answer, place)
         writers = (record.get("reference_model"), answer.get("model"))
-        _preferred(record, answer, (reference, _text(answer, "text", place)), writers, place, found)
+        _preferred(record, answer, (reference, text_of(answer, "text", place)), writers, place, found)
 
 
 def _preferred(
@@ -209,7 +193,7 @@ def _preferred(
     ):
         raise UserError(f"A preference in {place} is {preference!r}: it must be 0, or a number from 1 to 2.")
     ranks = (0, 0) if preference in (0, 1.5) else (0, 1) if preference < 1.5 else (1, 0)
-    prompt = (Turn("user", _text(record, "instruction", place)),)
+    prompt = (Turn("user", text_of(record, "instruction", place)),)
     by = f"simulated:{judged.get('annotator') or record.get('annotator') or 'alpaca-eval'}"
     known = tuple(writer if isinstance(writer, str) else None for writer in writers)
     found.comparisons.append(Comparison(prompt, texts, ranks, "alpaca-eval", place, known, by))
@@ -228,26 +212,9 @@ def read_conversation(record: Record, place: str, found: Dialogues) -> None:
     if not turns or not turns[-1].content.strip():
         found.left_out["no answer"] += 1
     else:
-        found.conversations.append(Conversation(turns, "messages", place))
-
-
-def read_messages(record: Record, place: str) -> tuple[Turn, ...]:
-    """The turns of `messages`: perhaps a system's, then user and assistant by turns, the user first."""
-    messages = record["messages"]
-    if not isinstance(messages, list) or not messages:
-        raise UserError(f"`messages` in {place} is no list of messages: mend or remove the line.")
-    turns: list[Turn] = []
-    for message in (_object(each, place) for each in messages):
-        role = message.get("role")
-        allowed: tuple[Role, ...] = ("user", "system") if not turns else ("user",)
-        if turns and turns[-1].role == "user":
-            allowed = ("assistant",)
-        if role not in allowed:
-            raise UserError(f"A message in {place} has the role {role!r} where it is the {allowed[0]}'s turn: mend it.")
-        turns.append(Turn(role, _text(message, "content", place)))
-    if turns[-1].role == "system":
-        raise UserError(f"The messages in {place} hold nothing of the user's: mend or remove the line.")
-    return tuple(turns)
+        source = record.get("source") if isinstance(record.get("source"), str) else None
+        by, split = annotator_of(record, place), split_of(record, place)
+        found.conversations.append(Conversation(turns, source or "messages", place, by, split))
 
 
 LAYOUTS: dict[tuple[str, ...], Callable[[Record, str, Dialogues], None]] = {
@@ -255,38 +222,9 @@ LAYOUTS: dict[tuple[str, ...], Callable[[Record, str, Dialogues], None]] = {
     ("message_tree_id", "prompt"): read_tree,
     ("instruction", "output_1", "output_2", "preference"): read_annotation,
     ("instruction", "reference", "answers"): read_gathered,
+    ("prompt", "answers", "ranking"): own_rankings.read_ranking,
+    ("fields", "responses"): argilla.read,
+    ("data", "annotations"): label_studio.read,
     ("messages",): read_conversation,
 }
 """{keys that tell a layout: how its records are read}."""
-
-
-# What every layout is made of
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half of a character, which JSON can write and nothing can store."""
-
-
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise UserError(f"{place} is not valid JSON: mend or remove the line.") from None
-
-
-def _object(value: Any, place: str) -> Record:
-    if not isinstance(value, dict):
-        raise UserError(
-            f"{place} holds {type(value).__name__} where a JSON object should stand: mend or remove the line."
-        )
-    return value
-
-
-def _numbered(members: Any, path: Path) -> Iterator[tuple[Any, str]]:
-    return ((each, f"{path}, record {number}") for number, each in enumerate(members, start=1))
-
-
-def _text(record: Record, name: str, place: str) -> str:
-    value = record.get(name)
-    if not isinstance(value, str) or _SURROGATE.search(value):
-        raise UserError(f"{place} has no text as `{name}`: mend or remove the line.")
-    return value

@@ -15,6 +15,9 @@ from headwater.errors import UserError
 
 Groups = list[list[int]]
 
+SKIP, ALL_BAD = "skip", "all-bad"
+"""Flags with a meaning: the person passed the task over; no answer is any good."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
@@ -26,7 +29,9 @@ class Judgement:
     ranking        kinds `ranking` and `pair`: groups of response ids, best first
     strength       kind `pair`: how much better, ≥ 0 (0 or absent: not said)
     axes           ratings by name, such as {"helpful": 3, "honest": 2}
+    edit           a text of the person's own: a better version of the answer `edit_of`, or (kind `demonstration`) an answer
     flags          "skip", "all-bad", …; a judgement with a flag may go without ranking
+    shown          ids of the task's answers in the order that the person saw; absent: not known
     milliseconds   time the person spent
     supersedes     id of the judgement that this one corrects
     """
@@ -41,8 +46,10 @@ class Judgement:
     strength: float | None = None
     axes: dict[str, float] | None = None
     edit: str | None = None
+    edit_of: int | None = None
     flags: list[str] = field(default_factory=list)
     note: str | None = None
+    shown: list[int] | None = None
     milliseconds: int | None = None
     supersedes: int | None = None
 
@@ -58,6 +65,7 @@ class Judgement:
             "strength": self.strength,
             "axes": self.axes,
             "edit": self.edit,
+            "edit_of": self.edit_of,
             "flags": self.flags or None,
             "note": self.note,
             "supersedes": self.supersedes,
@@ -91,7 +99,9 @@ def parse_ranking(value: object, known: Collection[int]) -> Groups:
 
 def check(judgement: Judgement, known: Collection[int]) -> None:
     """Raises UserError unless the judgement is complete for its kind; `known`: responses it may speak of."""
-    checks = {"rating": check_rating, "ranking": check_ranking, "pair": check_pair}
+    checks = {
+        "rating": check_rating, "ranking": check_ranking, "pair": check_pair, "demonstration": check_demonstration,
+    }  # fmt: skip
     if judgement.kind not in checks:
         raise UserError(f"`{judgement.kind}` is no kind of judgement: use one of {', '.join(checks)}.")
     if not isinstance(judgement.client_id, str) or not judgement.client_id.strip():
@@ -101,6 +111,9 @@ def check(judgement: Judgement, known: Collection[int]) -> None:
     if judgement.milliseconds is not None and judgement.milliseconds < 0:
         raise UserError("The time spent on a judgement cannot be negative: send milliseconds.")
     check_axes(judgement)
+    check_edit(judgement, known)
+    if judgement.shown is not None and sorted(judgement.shown) != sorted(known):
+        raise UserError("`shown` must be an order of the task's answers: send the ids as they stood on the page.")
     checks[judgement.kind](judgement, known)
 
 
@@ -109,6 +122,15 @@ def check_axes(judgement: Judgement) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not name or not is_number:
             raise UserError(f"The rating `{name}` is {brief(value)}: a rating is a name and a finite number.")
+
+
+def check_edit(judgement: Judgement, known: Collection[int]) -> None:
+    if judgement.edit is not None and not judgement.edit.strip():
+        raise UserError("The edit is empty: send a text, or none.")
+    if judgement.edit_of is not None and judgement.edit_of not in known:
+        raise UserError(f"The edit is of response {judgement.edit_of}, which is not among the answers.")
+    if judgement.edit_of is not None and judgement.edit is None:
+        raise UserError(f"The edit of response {judgement.edit_of} has no text: send it as `edit`.")
 
 
 def check_rating(judgement: Judgement, known: Collection[int]) -> None:
@@ -138,6 +160,14 @@ def check_pair(judgement: Judgement, known: Collection[int]) -> None:
     groups = parse_ranking(judgement.ranking, known)
     if sum(len(group) for group in groups) != 2:
         raise UserError("A pair ranks exactly two responses: send [[better], [worse]] or [[one, other]] for a tie.")
+
+
+def check_demonstration(judgement: Judgement, known: Collection[int]) -> None:  # noqa: ARG001
+    others = (judgement.response, judgement.ranking, judgement.strength, judgement.axes, judgement.edit_of)
+    if any(value is not None for value in others):
+        raise UserError("A demonstration is a text alone: send it as `edit`, without ranking, rating or strength.")
+    if judgement.edit is None and not judgement.flags:
+        raise UserError("The demonstration has no text: send the answer as `edit`.")
 
 
 def brief(value: object) -> str:

@@ -69,6 +69,8 @@ def read_own(settings: DialogueSettings, system_turns: bool) -> Own:
     for path in dict.fromkeys([*settings.comparisons, *settings.demonstrations]):
         found = read_dialogues(Path(path))
         own.left_out.update(found.left_out)
+        if found.ratings:
+            own.left_out["ratings, which are no comparisons"] += len(found.ratings)
         if path in settings.comparisons:
             comparisons += found.comparisons
         if path in settings.demonstrations or not settings.demonstrations:

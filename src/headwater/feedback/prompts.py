@@ -7,14 +7,12 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from headwater.errors import UserError
 from headwater.feedback.comparisons import Turn
-from headwater.feedback.imports import Record, read_messages, read_records
+from headwater.feedback.records import Record, prompt_of, read_records, read_table, read_text
 
 KEY = "prompt"
 
@@ -26,9 +24,11 @@ def read_prompts(path: Path) -> Iterator[tuple[tuple[Turn, ...], str]]:
         for record, place in read_records(path):
             yield _of_record(record, place), place
     elif name.endswith(".csv"):
-        yield from _of_table(path)
+        for row, place in read_table(path, (KEY,)):
+            if said := row[KEY].strip():
+                yield (Turn("user", said),), place
     elif path.suffix == ".txt":
-        for number, line in enumerate(_text(path).splitlines(), start=1):
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
             if line.strip():
                 yield (Turn("user", line.strip()),), f"{path}, line {number}"
     else:
@@ -37,35 +37,8 @@ def read_prompts(path: Path) -> Iterator[tuple[tuple[Turn, ...], str]]:
 
 def _of_record(record: Record, place: str) -> tuple[Turn, ...]:
     if "messages" in record:
-        turns = read_messages(record, place)
-        if turns[-1].role != "user":
-            raise UserError(f"The messages in {place} do not end with the user's: a prompt waits for an answer.")
-        return turns
+        return prompt_of(record["messages"], "messages", place)
     said = record.get(KEY)
     if not isinstance(said, str) or not said.strip():
         raise UserError(f"{place} has no text as `{KEY}`: mend or remove the line.")
     return (Turn("user", said.strip()),)
-
-
-def _of_table(path: Path) -> Iterator[tuple[tuple[Turn, ...], str]]:
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.DictReader(_text(path).splitlines(keepends=True))
-    try:
-        if KEY not in (rows.fieldnames or ()):
-            raise UserError(f"{path} has no column `{KEY}`: name the column of the requests so, in the first line.")
-        for row in rows:
-            if said := (row[KEY] or "").strip():
-                yield (Turn("user", said),), f"{path}, line {rows.line_num}"
-    except csv.Error as error:
-        raise UserError(f"{path}, line {rows.line_num} is no line of a CSV table ({error}): mend it.") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}: check the path.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: convert the file and try again.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check the file.") from None

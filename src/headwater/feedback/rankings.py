@@ -1,9 +1,9 @@
-"""Rankings of a policy's answers that people made without the pages: JSON lines into the store.
+"""Rankings of a policy's answers that people made without the pages: lines of a file into the store.
 
     {"annotator": "Ada", "task": 12, "ranking": [[31], [29, 30]]}
 
 `ranking` holds groups of answers' ids, best first, those that tie together; ids and tasks are those of tasks.jsonl. An
-optional `note` is kept.
+optional `note` is kept. In a table (.csv) with columns of the same names a ranking is written as `31 > 29 = 30`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from sqlalchemy import select
 
 from headwater.errors import UserError
 from headwater.feedback import database
-from headwater.feedback.imports import read_records
 from headwater.feedback.judgements import Groups, Judgement, parse_ranking
+from headwater.feedback.records import Record, read_records, read_table
 from headwater.feedback.store import TABLES, Store
+
+COLUMNS = ("annotator", "task", "ranking")
+"""Of a table."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def import_rankings(place: str, path: Path) -> str:
 
 def read_rankings(path: Path, tasks: dict[int, _Shown]) -> Iterator[Given]:
     """The lines of a file, checked against the tasks of the store."""
-    for record, place in read_records(path):
+    for record, place in _lines(path):
         name, task, note = record.get("annotator"), record.get("task"), record.get("note")
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"{place} does not say who judged: give a name as `annotator`.")
@@ -86,6 +89,36 @@ def read_rankings(path: Path, tasks: dict[int, _Shown]) -> Iterator[Given]:
         except UserError as error:
             raise UserError(f"{place}: {error}") from None
         yield Given(name.strip(), task, ranking, note, place)
+
+
+def is_of_tasks(path: Path) -> bool:
+    """Whether a file speaks of tasks that are in the store, and does not bring prompts and answers of its own."""
+    if path.suffix == ".csv":
+        return next(((COLUMNS[1] in row and "prompt" not in row) for row, _ in read_table(path)), False)
+    return next(
+        (("task" in record and "ranking" in record and "prompt" not in record) for record, _ in read_records(path)),
+        False,
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[Record, str]]:
+    """A table's rows are as the lines of JSON would be."""
+    if path.suffix != ".csv":
+        yield from read_records(path)
+        return
+    for row, place in read_table(path, COLUMNS):
+        task, note = row["task"].strip(), row.get("note", "").strip()
+        ranking = _written(row["ranking"], place)
+        number = int(task) if task.isdecimal() else task
+        yield {"annotator": row["annotator"], "task": number, "ranking": ranking, "note": note or None}, place
+
+
+def _written(text: str, place: str) -> Groups:
+    """`31 > 29 = 30` as groups."""
+    try:
+        return [[int(one) for one in group.split("=")] for group in text.split(">")]
+    except ValueError:
+        raise UserError(f"{place} has the ranking `{text}`: write ids, best first, as in 31 > 29 = 30.") from None
 
 
 def _tasks(store: Store) -> dict[int, _Shown]:

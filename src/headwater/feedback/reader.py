@@ -1,4 +1,4 @@
-"""What is read out of a feedback store: rankings to learn from, ratings with their means, checks before writing."""
+"""What is read out of a feedback store to learn from: rankings, ratings with their means."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, func, not_, or_, select, type_coerce
 
 from headwater.errors import UserError
-from headwater.feedback.judgements import Groups, Judgement
+from headwater.feedback.judgements import SKIP, Groups
 from headwater.feedback.schema import Base
 
 TABLES = Base.metadata.tables
-PROMPT, RESPONSE, JUDGEMENT = TABLES["prompt"], TABLES["response"], TABLES["judgement"]
+PROMPT, RESPONSE, JUDGEMENT, TASK = (TABLES[name] for name in ("prompt", "response", "judgement", "task"))
 DERIVED, ANNOTATOR = TABLES["derived_ranking"], TABLES["annotator"]
 
 
@@ -59,12 +59,44 @@ def corrected() -> Select[tuple[int]]:
     return select(JUDGEMENT.c.supersedes).where(JUDGEMENT.c.supersedes.is_not(None))
 
 
+def standing() -> ColumnElement[bool]:
+    """Judgements that no later one corrects."""
+    return JUDGEMENT.c.id.not_in(corrected())
+
+
+def skipped() -> ColumnElement[bool]:
+    """Judgements that only say that the person passed the task over."""
+    flags = func.coalesce(type_coerce(JUDGEMENT.c.flags, Text), "")
+    return flags.contains(f'"{SKIP}"')  # canonical JSON: a longer word that holds it has no such quotes
+
+
+def settling() -> Select[tuple[int, int]]:
+    """(task, judgement) of every task that an adjudicator settled: the newest word of one that is no skip."""
+    return (
+        select(JUDGEMENT.c.task_id, func.max(JUDGEMENT.c.id).label("id"))
+        .join(ANNOTATOR, ANNOTATOR.c.id == JUDGEMENT.c.annotator_id)
+        .where(JUDGEMENT.c.task_id.is_not(None), ANNOTATOR.c.role == "adjudicator", standing(), not_(skipped()))
+        .group_by(JUDGEMENT.c.task_id)
+    )
+
+
+def learnt() -> ColumnElement[bool]:
+    """Judgements that may be learnt from: those that stand; of a settled task the adjudicator's alone; none of a gold
+    question, which only tests who judges.
+    """
+    settled = settling().subquery()
+    gold = select(TASK.c.id).where(TASK.c.gold.is_not(None))
+    unsettled = JUDGEMENT.c.task_id.not_in(select(settled.c.task_id))
+    counts = and_(JUDGEMENT.c.task_id.not_in(gold), or_(unsettled, JUDGEMENT.c.id.in_(select(settled.c.id))))
+    return and_(standing(), or_(JUDGEMENT.c.task_id.is_(None), counts))
+
+
 def judgements(connection: Connection, kind: str | None, superseded: bool) -> list[dict[str, Any]]:
     query = select(JUDGEMENT).order_by(JUDGEMENT.c.id)
     if kind is not None:
         query = query.where(JUDGEMENT.c.kind == kind)
     if not superseded:
-        query = query.where(JUDGEMENT.c.id.not_in(corrected()))
+        query = query.where(standing())
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
@@ -73,7 +105,7 @@ def mean_ratings(connection: Connection, split: str | None, source: str | None, 
     query = (
         select(JUDGEMENT.c.response_id, JUDGEMENT.c.id, JUDGEMENT.c.axes)
         .join(PROMPT, PROMPT.c.id == JUDGEMENT.c.prompt_id)
-        .where(JUDGEMENT.c.kind == "rating", JUDGEMENT.c.axes.is_not(None), JUDGEMENT.c.id.not_in(corrected()))
+        .where(JUDGEMENT.c.kind == "rating", JUDGEMENT.c.axes.is_not(None), learnt())
         .order_by(JUDGEMENT.c.response_id, JUDGEMENT.c.id)
     )
     answers = select(RESPONSE, PROMPT.c.source).join(PROMPT, PROMPT.c.id == RESPONSE.c.prompt_id)
@@ -144,55 +176,9 @@ def rankings(connection: Connection, split: str, source: str | None) -> Iterator
     said = (
         select(JUDGEMENT.c.id, JUDGEMENT.c.prompt_id, JUDGEMENT.c.ranking, JUDGEMENT.c.strength, ANNOTATOR.c.name)
         .join(ANNOTATOR, ANNOTATOR.c.id == JUDGEMENT.c.annotator_id)
-        .where(JUDGEMENT.c.ranking.is_not(None), JUDGEMENT.c.id.not_in(corrected()))
+        .where(JUDGEMENT.c.ranking.is_not(None), learnt())
         .order_by(JUDGEMENT.c.id)
     )
     for judged in connection.execute(said):
         if judged.prompt_id in conversations:
             yield build(judged.id, judged.prompt_id, judged.ranking, {}, judged.name, judged.strength)
-
-
-# Checks before writing
-
-
-def need(connection: Connection, table: str, id_: int) -> None:
-    """Raises UserError unless the row is there."""
-    if connection.execute(select(TABLES[table].c.id).where(TABLES[table].c.id == id_)).first() is None:
-        raise UserError(f"There is no {table} {id_} in the feedback store: check the id.")
-
-
-def responses_of(connection: Connection, prompt: int) -> set[int]:
-    return set(connection.execute(select(RESPONSE.c.id).where(RESPONSE.c.prompt_id == prompt)).scalars())
-
-
-def may_be_judged(connection: Connection, judgement: Judgement) -> set[int]:
-    """Ids of the answers that a judgement may speak of: the task's, or all of the prompt's."""
-    need(connection, "annotator", judgement.annotator)
-    need(connection, "prompt", judgement.prompt)
-    if judgement.task is None:
-        return responses_of(connection, judgement.prompt)
-    need(connection, "task", judgement.task)
-    table = TABLES["task"]
-    task = connection.execute(select(table).where(table.c.id == judgement.task)).mappings().one()
-    if task["prompt_id"] != judgement.prompt or task["kind"] != judgement.kind:
-        raise UserError(f"Task {judgement.task} asks for a {task['kind']} of prompt {task['prompt_id']}: answer that.")
-    return set(task["responses"])
-
-
-def judgement_by_client_id(connection: Connection, client_id: str) -> dict[str, Any] | None:
-    row = connection.execute(select(JUDGEMENT).where(JUDGEMENT.c.client_id == client_id)).mappings().first()
-    return dict(row) if row else None
-
-
-def check_correction(connection: Connection, judgement: Judgement) -> None:
-    """A correction is by the same person, of the same thing, and of the newest word on it."""
-    if judgement.supersedes is None:
-        return
-    need(connection, "judgement", judgement.supersedes)
-    old = connection.execute(select(JUDGEMENT).where(JUDGEMENT.c.id == judgement.supersedes)).mappings().one()
-    new = judgement.meaning()
-    if any(old[name] != new[name] for name in ("kind", "annotator_id", "prompt_id", "task_id", "response_id")):
-        raise UserError(f"Judgement {old['id']} is of another person, kind or answer: only one's own can be corrected.")
-    newer = connection.execute(select(func.max(JUDGEMENT.c.id)).where(JUDGEMENT.c.supersedes == old["id"])).scalar()
-    if newer is not None:
-        raise UserError(f"Judgement {old['id']} was corrected already by {newer}: correct that one.")

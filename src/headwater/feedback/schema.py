@@ -2,7 +2,8 @@
 
 Everything that a person said is one row of `judgement`; what is computed from it (a ranking made of ratings) is a row
 of `derived_ranking` and points back. Ids are given by the store, counting from 1 in the order of insertion, so that the
-same imports make the same file. All but `task` and `annotator` are append-only: triggers refuse UPDATE and DELETE.
+same imports make the same file. All but `task`, `annotator` and `lease` are append-only: triggers refuse UPDATE and
+DELETE.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-KINDS = ("rating", "ranking", "pair")
-"""What a judgement can be."""
+KINDS = ("rating", "ranking", "pair", "demonstration")
+"""What a judgement can be, and what a task can ask for."""
 
 ROLES = ("annotator", "adjudicator", "admin", "anonymous", "simulated")
-"""`anonymous` stands for many unknown people at once: no statistic per rater may be made of it."""
+"""`anonymous` stands for many unknown people at once: no statistic per rater may be made of it. What an `adjudicator` says
+of a task is what is learnt from it.
+"""
 
 
 ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -107,12 +110,13 @@ class Annotator(Base):
     name: Mapped[str] = mapped_column(unique=True)
     role: Mapped[str]
     token_hash: Mapped[str | None] = mapped_column(unique=True)
+    disabled: Mapped[int | None]  # Unix seconds since when they judge no more
 
     __table_args__ = (CheckConstraint(f"role IN {ROLES}", name="role"),)
 
 
 class Task(Base):
-    """Something to judge: these responses, shown in this order. The lease says who works on it until when."""
+    """Something to judge: these responses of a prompt; a demonstration has none."""
 
     __tablename__ = "task"
 
@@ -120,12 +124,22 @@ class Task(Base):
     kind: Mapped[str]
     prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"), index=True)
     responses: Mapped[Any] = mapped_column(CanonicalJson)  # ids
-    shown: Mapped[Any] = mapped_column(CanonicalJson)  # the same ids, in the order that the person saw
+    shown: Mapped[Any] = mapped_column(CanonicalJson)  # the same ids, in the order for who judges without the queue
     priority: Mapped[float] = mapped_column(default=0.0)
-    leased_to: Mapped[int | None] = mapped_column(ForeignKey("annotator.id"))
-    leased_until: Mapped[int | None]  # Unix seconds
+    wanted: Mapped[int] = mapped_column(default=1, server_default="1")  # by how many people it is to be judged
+    gold: Mapped[Any | None] = mapped_column(CanonicalJson)  # the known ranking of a gold question
 
     __table_args__ = (CheckConstraint(f"kind IN {KINDS}", name="kind"),)
+
+
+class Lease(Base):
+    """Who has a task before them, and until when. It ends by their judgement, or by time."""
+
+    __tablename__ = "lease"
+
+    task_id: Mapped[int] = mapped_column(ForeignKey("task.id"), primary_key=True, autoincrement=False)
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"), primary_key=True, autoincrement=False)
+    until: Mapped[int]  # Unix seconds
 
 
 class JudgementRow(Base):
@@ -134,6 +148,7 @@ class JudgementRow(Base):
     rating   `response_id` and `axes` ({"fluent": 3}) are set
     ranking  `ranking` is the ordered list of groups of response ids, best first: [[7], [3, 9], [1]]
     pair     `ranking` as above with two responses; `strength` says how much better
+    demonstration  `edit` is an answer of the person's own
     """
 
     __tablename__ = "judgement"
@@ -141,19 +156,21 @@ class JudgementRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     kind: Mapped[str]
     prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"), index=True)
-    task_id: Mapped[int | None] = mapped_column(ForeignKey("task.id"))
-    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"))
+    task_id: Mapped[int | None] = mapped_column(ForeignKey("task.id"), index=True)
+    annotator_id: Mapped[int] = mapped_column(ForeignKey("annotator.id"), index=True)
     response_id: Mapped[int | None] = mapped_column(ForeignKey("response.id"), index=True)
     ranking: Mapped[Any | None] = mapped_column(CanonicalJson)
     strength: Mapped[float | None]
     axes: Mapped[Any | None] = mapped_column(CanonicalJson)
-    edit: Mapped[str | None]
+    edit: Mapped[str | None]  # a text of the person's own: a better version of an answer, or a demonstration
     flags: Mapped[Any | None] = mapped_column(CanonicalJson)  # ["skip"], ["all-bad"], …
     note: Mapped[str | None]
     milliseconds: Mapped[int | None]
     client_id: Mapped[str] = mapped_column(unique=True)
     supersedes: Mapped[int | None] = mapped_column(ForeignKey("judgement.id"), unique=True)
     made: Mapped[int]  # Unix seconds
+    shown: Mapped[Any | None] = mapped_column(CanonicalJson)  # ids in the order that the person saw; NULL: not known
+    edit_of: Mapped[int | None] = mapped_column(ForeignKey("response.id"))  # the answer that `edit` betters
 
     __table_args__ = (CheckConstraint(f"kind IN {KINDS}", name="kind"),)
 
@@ -186,3 +203,6 @@ class Event(Base):
 
 APPEND_ONLY = ("prompt", "response", "judgement", "derived_ranking", "event")
 """Tables whose rows are never changed or removed."""
+
+PASSING = ("lease",)
+"""Tables that say nothing that lasts: the diary does not know them and a copy leaves them out."""

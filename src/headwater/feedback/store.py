@@ -19,14 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, and_, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from headwater.errors import UserError
-from headwater.feedback import database, events, reader
-from headwater.feedback.judgements import Judgement, check
+from headwater.feedback import checks, database, events, reader
+from headwater.feedback.judgements import Groups, Judgement, check
 from headwater.feedback.reader import MeanRating, Ranking
-from headwater.feedback.schema import KINDS, ROLES, Base
+from headwater.feedback.schema import ROLES, Base
 
 Conversation = Sequence[Mapping[str, str]]
 
@@ -52,11 +52,26 @@ class Writer:
             for row in complete:
                 row["made"] = self.made
         self.connection.execute(table.insert(), complete)
-        columns = events.recorded_columns(table)
-        recorded = ([row.get(column) for column in columns] for row in complete)
+        recorded = (events.recorded(name, row) for row in complete)
         payload = {"table": name, "first": ids[0], "last": ids[-1], "rows": len(ids)}
         events.append(self.connection, event, {**payload, "digest": events.digest(recorded)}, self.made)
         return ids
+
+    def judge(self, judgement: Judgement) -> int:
+        """As `Store.judge`, within this transaction. The lease of who judged ends."""
+        earlier = checks.judgement_by_client_id(self.connection, judgement.client_id)
+        if earlier is not None:
+            if any(earlier[name] != value for name, value in judgement.meaning().items()):
+                raise UserError(f"Client id `{judgement.client_id}` stands for another judgement: make a new one.")
+            return int(earlier["id"])
+        check(judgement, checks.may_be_judged(self.connection, judgement))
+        checks.check_correction(self.connection, judgement)
+        row = {**judgement.meaning(), "client_id": judgement.client_id, "milliseconds": judgement.milliseconds}
+        id_ = self.insert("judgement", [{**row, "shown": judgement.shown}], "judgement")[0]
+        lease = TABLES["lease"]
+        own = and_(lease.c.task_id == judgement.task, lease.c.annotator_id == judgement.annotator)
+        self.connection.execute(lease.delete().where(own))
+        return id_
 
     def next_id(self, table: Table) -> int:
         highest: int | None = self.connection.execute(select(func.max(table.c.id))).scalar()
@@ -136,7 +151,7 @@ class Store:
         """The id of a new answer; `model` is the hash of the model that wrote it, absent for a person's."""
         row = {"prompt_id": prompt, "text": text, "model": model, "sampling": sampling, "seed": seed, "origin": origin}
         with self.writing() as writer:
-            reader.need(writer.connection, "prompt", prompt)
+            checks.need(writer.connection, "prompt", prompt)
             return writer.insert("response", [row], "response")[0]
 
     def add_annotator(self, name: str, role: str = "annotator", token: str | None = None) -> int:
@@ -153,19 +168,32 @@ class Store:
             raise UserError(f"There is an annotator `{name}` or one with this token already: choose another.") from None
 
     def add_task(
-        self, kind: str, prompt: int, responses: Sequence[int], *, shown: Sequence[int], priority: float = 0.0
+        self,
+        kind: str,
+        prompt: int,
+        responses: Sequence[int],
+        *,
+        shown: Sequence[int],
+        priority: float = 0.0,
+        wanted: int = 1,
+        gold: Groups | None = None,
     ) -> int:
-        """The id of a new task: judge `responses`, shown in the order `shown`."""
-        if kind not in KINDS:
-            raise UserError(f"`{kind}` is no kind of judgement: use one of {', '.join(KINDS)}.")
-        if not responses or sorted(shown) != sorted(set(responses)):
-            raise UserError("A task shows each of its responses once: `shown` must be an order of `responses`.")
-        row = {"kind": kind, "prompt_id": prompt, "responses": list(responses), "shown": list(shown)}
+        """The id of a new task: judge `responses`, shown in the order `shown`; for a demonstration both are empty.
+
+        wanted  how many people are to judge it
+        gold    the known ranking, where it is a question to test who judges: everybody is asked, nothing is learnt from it
+        """
+        checks.check_task(kind, responses, shown, wanted, gold)
+        row = {
+            "kind": kind, "prompt_id": prompt, "responses": list(responses), "shown": list(shown), "priority": priority,
+            "wanted": wanted, "gold": gold,
+        }  # fmt: skip
         with self.writing() as writer:
-            strange = set(responses) - reader.responses_of(writer.connection, prompt)
+            checks.need(writer.connection, "prompt", prompt)
+            strange = set(responses) - checks.responses_of(writer.connection, prompt)
             if strange:
                 raise UserError(f"Response {min(strange)} is no answer to prompt {prompt}: a task has one prompt.")
-            return writer.insert("task", [{**row, "priority": priority}], "task")[0]
+            return writer.insert("task", [row], "task")[0]
 
     # What they said
 
@@ -175,15 +203,7 @@ class Store:
         Raises UserError where it is not valid, corrects what it may not, or its client id stands for something else.
         """
         with self.writing() as writer:
-            earlier = reader.judgement_by_client_id(writer.connection, judgement.client_id)
-            if earlier is not None:
-                if any(earlier[name] != value for name, value in judgement.meaning().items()):
-                    raise UserError(f"Client id `{judgement.client_id}` stands for another judgement: make a new one.")
-                return int(earlier["id"])
-            check(judgement, reader.may_be_judged(writer.connection, judgement))
-            reader.check_correction(writer.connection, judgement)
-            row = {**judgement.meaning(), "client_id": judgement.client_id, "milliseconds": judgement.milliseconds}
-            return writer.insert("judgement", [row], "judgement")[0]
+            return writer.judge(judgement)
 
     def judgements(self, kind: str | None = None, *, superseded: bool = False) -> list[dict[str, Any]]:
         """All judgements in the order they were made; those that were corrected only where `superseded`."""

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import not_, select
 
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.feedback.reader import skipped
 from headwater.feedback.store import TABLES, Store, Writer
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model
@@ -125,17 +126,18 @@ def _key(conversation: Any) -> str:
 
 
 def tasks_of(store: Store, model: str) -> list[Asked]:
-    """All tasks that show answers of the policy with this digest, in their order."""
+    """All tasks to rank answers of the policy with this digest, in their order; no gold questions."""
     task, prompt, response, judgement = (TABLES[name] for name in ("task", "prompt", "response", "judgement"))
     with store.reading() as connection:
         texts = {
             row.id: row.text
             for row in connection.execute(select(response.c.id, response.c.text).where(response.c.model == model))
         }
-        judged = set(connection.execute(select(judgement.c.task_id)).scalars())
+        judged = set(connection.execute(select(judgement.c.task_id).where(not_(skipped()))).scalars())
         found = connection.execute(
             select(task.c.id, task.c.prompt_id, task.c.shown, prompt.c.split, prompt.c.conversation)
             .join(prompt, prompt.c.id == task.c.prompt_id)
+            .where(task.c.kind == "ranking", task.c.gold.is_(None))
             .order_by(task.c.id)
         )
         return [

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from headwater.errors import UserError
-from headwater.feedback.comparisons import import_comparisons
+from headwater.feedback.bringing import import_comparisons
 from headwater.feedback.copying import copy_store, is_empty
 from headwater.feedback.own import read_comparisons
 from headwater.feedback.reader import Ranking
@@ -84,7 +84,7 @@ def ask_people(stage: Stage, store: Store) -> None:
         raise UserError(
             f"{policy} has answered {len(tasks):,} prompts in {store.place}, and nobody has put answers of the share "
             f"`{lacking[0]}` in order yet ({counted[lacking[0]]:,} tasks wait for that): judge some of each share – "
-            f"{where} holds all that wait – bring the rankings in with `headwater import-rankings`, and run this again."
+            f"{where} holds all that wait – bring the rankings in with `headwater feedback import`, and run this again."
         )
     if waiting:
         say(f"feedback: {len(waiting):,} of {len(tasks):,} tasks are not judged; what is judged counts.")

@@ -13,7 +13,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ Method = Callable[[Basis, Settings, Model, int], Training]
 
 
 def run(study: Study[Settings]) -> Findings:
-    """Trains every method with every seed, and PPO once more with hardly any penalty."""
+    """Trains every method with every seed, and PPO once more with hardly any penalty, towards a reward that knows little."""
     settings = study.settings
     basis = Basis.of(settings.of, study.folder.parent, study.folder)
     for estimator, own in (("rloo", settings.rloo), ("grpo", settings.grpo)):
@@ -313,10 +313,13 @@ def _overoptimised(basis: Basis, settings: Settings, seed: int) -> Measure:
     ppo = changed(basis.ppo, {"beta": own.beta, "adaptive": False, "steps": steps})
 
     def measure(folder: Path) -> dict[str, Any]:
-        policy = basis.new_policy()
-        make = partial(policy_gradient, basis, ppo, policy, seed)
+        weak = basis
+        if own.rankings is not None:
+            weak = replace(basis, followed=basis.reward_of_few(own.rankings, folder / "reward", seed))
+        policy = weak.new_policy()
+        make = partial(policy_gradient, weak, ppo, policy, seed)
         # Chosen by the selection model alone: what is asked is whether it sees the fall.
-        watching = follow(basis, policy, make, folder, own.measurements, math.inf, (0.0, math.inf))
+        watching = follow(weak, policy, make, folder, own.measurements, math.inf, (0.0, math.inf))
         return {"curve": watching.curve, "chosen_step": watching.best.step}
 
     return measure

@@ -13,17 +13,21 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.text_metrics import length_ratio, variety
 from headwater.evaluation.win_rate import win_rate
+from headwater.feedback.store import Store
 from headwater.models.generate import Answer, Sampling
 from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.recipe import PpoSettings, Recipe, load_recipe
+from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.rollouts import scored
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
 from headwater.rlhf.selection import Yardstick
 from headwater.runs import Stage
 from headwater.stages.evaluate import answer_all, heldout_prompts, judge_all
+from headwater.stages.feedback import STORE
 from headwater.stages.ppo import prompts_of
-from headwater.tasks.task import Prompt, answer_text
+from headwater.stages.reward import start_answers
+from headwater.tasks.task import Prompt, answer_text, some
 
 NEEDED = ("samples", "pretrain", "sft", "feedback", "reward", "evaluate")
 """Stages whose files are read."""
@@ -38,6 +42,8 @@ class Basis:
     """Folders of the run's finished stages."""
     folder: Path
     """The study's own."""
+    followed: RewardModel | None = None
+    """A reward in the place of the run's."""
 
     @classmethod
     def of(cls, name: str, root: Path, folder: Path) -> Basis:
@@ -80,8 +86,28 @@ class Basis:
 
     @cached_property
     def reward(self) -> RewardModel | RewardEnsemble:
+        if self.followed is not None:
+            return self.followed
         own = self.recipe.reward
         return load_reward(self.stages["reward"], own.members, own.pessimism, normalise=self.ppo.normalise)
+
+    def reward_of_few(self, rankings: int, folder: Path, seed: int) -> RewardModel:
+        """A reward model as the run's own, but that it learnt from so many of its rankings; its training lies in `folder`."""
+        with Store(self.stages["feedback"] / STORE, read_only=True) as store:
+            known = some(list(store.rankings("train")), rankings, seed)
+        model = train_reward_model(
+            self.new_policy(),
+            known,
+            self.tokenizer,
+            self.recipe.reward,
+            seed=seed,
+            folder=folder,
+            label=f"reward from {len(known)} rankings",
+        )
+        drop_checkpoints(folder)
+        answers = start_answers(self.stage, self.reference, self.tokenizer)
+        scores = raw_scores(model, [answer.prompt + answer.tokens for answer in answers])
+        return RewardModel(model, *fit_normaliser(scores))
 
     @cached_property
     def selection(self) -> RewardModel:

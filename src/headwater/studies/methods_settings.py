@@ -46,8 +46,12 @@ class RejectionSettings(Section):
 
 
 class OveroptimisationSettings(Section):
-    """PPO with a weak, fixed KL penalty, for long."""
+    """PPO with a weak, fixed KL penalty, for long, towards a reward that learnt from little."""
 
+    rankings: Count | None = Field(
+        12,
+        description="Rankings that the reward learns from: of few, it is wrong in many places. Absent: the run's reward.",
+    )
     beta: Positive = Field(0.005, description="Weight of the KL penalty, per nat; it stays.")
     length: Positive = Field(2.0, description="Iterations, as a multiple of those of the run's own PPO.")
     measurements: Several = Field(24, description="Points of the curve.")
