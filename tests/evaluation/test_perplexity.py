@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from headwater.evaluation.perplexity import Text, next_token_calibration
+from headwater.evaluation.perplexity import Text, bits_per_byte, prediction
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
 from headwater.training.batch import Row
@@ -30,8 +31,16 @@ def test_a_model_is_calibrated_on_what_it_says_itself_and_not_where_it_exaggerat
     model = tiny_model()
     model.language_model.weight.mul_(10)
     texts = drawn(model, 300)
-    found = next_token_calibration(model, texts)
+    found = prediction(model, texts).calibration
     assert found.count == 1200
     assert found.error < 0.04
     model.language_model.weight.mul_(4)
-    assert next_token_calibration(model, texts).error > 2 * found.error + 0.05
+    assert prediction(model, texts).calibration.error > 2 * found.error + 0.05
+
+
+def test_both_ways_of_reading_give_the_same_bits() -> None:
+    model = tiny_model()
+    texts = [Text(text.row, 3 + place % 2, f"group {place % 2}") for place, text in enumerate(drawn(model, 20))]
+    found, plain = prediction(model, texts).bits_per_byte, bits_per_byte(model, texts)
+    assert found.keys() == plain.keys() == {"all", "group 0", "group 1"}
+    assert found == pytest.approx(plain, rel=1e-5)

@@ -10,7 +10,7 @@ import numpy as np
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.length_controlled import length_controlled_win_rate
-from headwater.evaluation.perplexity import Text, bits_per_byte, next_token_calibration
+from headwater.evaluation.perplexity import Text, prediction
 from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
 from headwater.evaluation.win_rate import win_rate
 from headwater.feedback.halves import Half, halved
@@ -99,12 +99,13 @@ def _of_one(
     """What is measured of one policy alone; `texts` are the answers without their openings. The perplexity is that of the
     answers to the pretrained model: what it thinks of texts that were written to please."""
     people = people_wrote(stage, tokenizer, policy.config.context)
+    read = prediction(policy, people) if people else None
     return {
         "length": mean_length(texts),
         "ended": sum(answer.ended for answer in answers) / len(answers),
         "repetition": repetition(texts),
-        "bits_per_byte": bits_per_byte(policy, people)["all"] if people else math.nan,
-        "calibration_error": next_token_calibration(policy, people).error if people else math.nan,
+        "bits_per_byte": read.bits_per_byte["all"] if read else math.nan,
+        "calibration_error": read.calibration.error if read else math.nan,
         "perplexity": perplexity_of(
             load_model(stage.parent("pretrain") / "model")[0].frozen(policy.dtype), given, texts, tokenizer
         ),
