@@ -131,7 +131,8 @@ def test_run_name_and_folder_of_runs(tmp_path: Path, recipe: Path) -> None:
     done = headwater(tmp_path, "run", recipe, "--run", "2024", "--runs", "elsewhere", "--until", "samples")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "elsewhere" / "2024" / "samples" / "manifest.json").is_file()
-    assert done.stdout.endswith("Talk to it: headwater chat 2024 --runs elsewhere\n")
+    assert "Talk to it: headwater chat 2024 --runs elsewhere\n" in done.stdout
+    assert done.stdout.endswith("headwater serve 2024 --runs elsewhere\n")
     assert_one_sentence(headwater(tmp_path, "run", recipe, "--run", "../x"), "`run` is '../x'")
 
 

@@ -438,9 +438,10 @@ def test_table_lists_runs(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("fakes")
 def test_closing_shows_answers_report_and_chat(tmp_path: Path) -> None:
     run = go(tmp_path, make_recipe())
-    lines = pipeline.closing(run, "headwater chat r").splitlines()
+    lines = pipeline.closing(run, {"Talk to it": "headwater chat r", "Judge": "headwater serve r"}).splitlines()
     assert [line for line in lines if "before:" in line] == ["    before: b0", "    before: b3", "    before: b6"]
-    assert lines[-2:] == [f"Report: {run.folder / 'report.html'}", "Talk to it: headwater chat r"]
+    report = run.folder / "report.html"
+    assert lines[-3:] == [f"Report: {report}", "Talk to it: headwater chat r", "Judge: headwater serve r"]
     assert os.path.exists(run.folder / "report.html")
 
 

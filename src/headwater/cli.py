@@ -35,6 +35,10 @@ Reuse = Annotated[
     typer.Option(metavar="RUN", help="Take over the stages of that run which are the same here."),
 ]
 
+WRITES = {"Talk to it": "chat", "Judge its answers in a browser": "serve"}
+"""What can be done with a run whose model writes, and the command."""
+KNOWS = {"What it knows": "probe"}
+
 
 def main() -> None:
     """The command `headwater`."""
@@ -111,8 +115,8 @@ def run(
     with stoppable(), place:
         pipeline.keep_expected_curve(recipe, place)
         pipeline.run_all(resolved, place, last, other)
-    verb, does = ("chat", "Talk to it") if resolved.pretrain.objective == "causal" else ("probe", "What it knows")
-    print(pipeline.closing(place, catalogue.command_to(verb, place, root), does))
+    verbs = WRITES if resolved.pretrain.objective == "causal" else KNOWS
+    print(pipeline.closing(place, {does: catalogue.command_to(verb, place, root) for does, verb in verbs.items()}))
 
 
 def loop(
@@ -183,7 +187,7 @@ def round_(
     recipe = validate(data, f"the recipe of {last.name}", overrides)
     with stoppable(), Run(last.folder.parent, recipe.run) as place:
         pipeline.run_all(recipe, place, step_of(recipe.until).name, last)
-    print(pipeline.closing(place, catalogue.command_to("chat", place, root)))
+    print(pipeline.closing(place, {does: catalogue.command_to(verb, place, root) for does, verb in WRITES.items()}))
 
 
 def study(

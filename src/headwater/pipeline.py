@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,8 +125,8 @@ def plan(run: Run, settings: Iterable[tuple[str, Any, str]]) -> Iterator[str]:
     yield f"to do: {' '.join(missing) or 'nothing'}"
 
 
-def closing(run: Run, command: str, does: str = "Talk to it") -> str:
-    """What to look at next: three answers before and after PPO, the report, and a command with what it does."""
+def closing(run: Run, commands: Mapping[str, str]) -> str:
+    """What to look at next: three answers before and after PPO, the report, and commands by what they do."""
     lines = []
     answers = run.stage("evaluate") / "answers.jsonl"
     if answers.is_file():
@@ -139,7 +139,7 @@ def closing(run: Run, command: str, does: str = "Talk to it") -> str:
     if report.is_file():
         lines.append(f"Report: {report}")
     if any((run.stage(stage) / "model").is_dir() for stage in STAGES):
-        lines.append(f"{does}: {command}")
+        lines += [f"{does}: {command}" for does, command in commands.items()]
     return "\n".join(lines) or f"Finished: {run.folder}"
 
 

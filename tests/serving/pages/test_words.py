@@ -58,3 +58,12 @@ def test_a_language_that_was_chosen_stays(visit: Callable[..., Visitor]) -> None
     assert page.locator("html").get_attribute("lang") == "zh-CN"
     page.goto("/")
     assert page.locator("h1").inner_text() == "您想做什么？"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("duration", 2.04, "2.0 秒"), ("duration", 2576, "42 分 56 秒"), ("duration", 7260, "2 小时 1 分"), ("duration", None, "–"),
+     ("millions", 9_999, "9,999"), ("millions", 3_704_320, "370 万"), ("millions", 7e9, "70 亿"), ("millions", "x", "–")],
+)  # fmt: skip
+def test_numbers_have_chinese_units(name: str, value: object, said: str) -> None:
+    assert words.CHINESE[name](value) == said

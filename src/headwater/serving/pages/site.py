@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
 from headwater import __version__
 from headwater.feedback.store import Store
@@ -105,7 +106,22 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("count", "decimal", "percent", "duration", "millions", "cut"):
+    for name in ("count", "decimal", "percent", "cut"):
         environment.filters[name] = getattr(wording, name)
+    for name in ("duration", "millions"):
+        environment.filters[name] = _in_language(name)
     environment.filters["part"] = lambda text: quote(str(text), safe="")
     return environment
+
+
+def _in_language(name: str) -> Callable[[Context, Any], str]:
+    """A filter for numbers with units: `report/wording.py` knows English."""
+
+    @pass_context
+    def shown(context: Context, value: Any) -> str:
+        if context["language"] == "zh":
+            return words.CHINESE[name](value)
+        english: str = getattr(wording, name)(value)
+        return english
+
+    return shown

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from headwater.report.plots import number
+from headwater.report.wording import NOTHING, count
+
 LANGUAGES = {"en": "English", "zh": "中文"}
 """The languages of the interface, each by its own name."""
 
@@ -49,3 +52,27 @@ def preferred(accepted: str) -> str:
             weight = 0.0
         weighed.append((-weight, place, tag.strip().lower().partition("-")[0]))
     return next((tag for weight, _, tag in sorted(weighed) if weight < 0 and tag in LANGUAGES), "en")
+
+
+def chinese_duration(value: object) -> str:
+    """Seconds → "9 分 41 秒"."""
+    found = number(value)
+    if found is None:
+        return NOTHING
+    if found < 60:
+        return f"{found:.1f} 秒"
+    minutes, seconds = divmod(round(found), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} 小时 {minutes} 分" if hours else f"{minutes} 分 {seconds} 秒"
+
+
+def chinese_millions(value: object) -> str:
+    """4212345 → "421 万"; smaller numbers as they are."""
+    found = number(value)
+    if found is None or found < 10_000:
+        return count(value)
+    return f"{found / 1e8:.3g} 亿" if found >= 1e8 else f"{found / 1e4:,.0f} 万"
+
+
+CHINESE: dict[str, Callable[[object], str]] = {"duration": chinese_duration, "millions": chinese_millions}
+"""Numbers with units in Chinese, by the names of those in `report/wording.py`."""
