@@ -100,7 +100,9 @@ def test_simulated_annotators_move_it_through_two_policies_and_back(tmp_path: Pa
 def test_people_are_waited_for_and_their_judgements_are_learnt(tmp_path: Path) -> None:
     place = tmp_path / "judgements.db"
     with looping(tmp_path, "--judgements", "9", store=str(place)) as client:
-        comes(client, lambda: status(client)["offered"] == "tiny")  # from the recipe's comparisons, before anybody judges
+        comes(
+            client, lambda: status(client)["offered"] == "tiny"
+        )  # from the recipe's comparisons, before anybody judges
         decide(client, "accept")
         comes(client, lambda: status(client)["phase"] == "waiting" and status(client)["wanted"] == 9)
         with Store(place) as store:
