@@ -22,8 +22,8 @@ STATE = "loop.json"
 """In the folder of the recipe's run."""
 
 Phase = Literal["asking", "waiting", "training", "offered", "failed", "finished"]
-"""asking: the policy answers what is to be judged; waiting: for judgements; offered: for a decision; failed: for whoever mends it; finished: all tasks are judged, and the
-policy that came of it was declined."""
+"""asking: the policy answers what is to be judged; waiting: for judgements; offered: for a decision; failed: for whoever mends
+it; finished: all tasks are judged, and the policy that came of it was declined."""
 
 
 @dataclass(frozen=True)
