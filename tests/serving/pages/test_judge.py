@@ -191,6 +191,22 @@ def test_a_draft_survives_a_reload_and_a_repeated_request_is_stored_once(pages: 
     assert said[0]["note"] == "2 and 1 say the same"
 
 
+def test_what_another_window_judged_is_not_judged_twice(pages: Pages, visit: Visit) -> None:
+    for text in ("a", "b"):
+        add_task(pages.store, "ranking", [f"{text}1", f"{text}2"])
+    visitor = begin(visit)
+    other = visitor.context.new_page()
+    other.goto("/judge")
+    other.locator("#stand[data-task='1']").wait_for()
+    press(visitor, "12")
+    submit(visitor)
+    for key in ("2", "1", "Enter"):
+        other.keyboard.press(key)
+    other.locator("#stand[data-task='2']").wait_for()
+    other.locator("#news", has_text="has judged task 1 already").wait_for()
+    assert [row["task_id"] for row in pages.store.judgements(superseded=True)] == [1]
+
+
 def test_undo_takes_back_a_step_and_then_what_was_sent(pages: Pages, visit: Visit) -> None:
     for text in ("a", "b"):
         add_task(pages.store, "ranking", [f"{text}1", f"{text}2"])

@@ -90,7 +90,7 @@ class Supply:
                 await self._rank(task, prompt, texts)
                 self._left = self._left[1:]
         except UserError as error:
-            LOG.warning("No new answers to judge: %s", error)
+            LOG.info("No new answers to judge: %s", error)
         except Exception:
             LOG.exception("No new answers to judge.")
         finally:

@@ -41,6 +41,7 @@ function receive(state, said = null) {
   clearInterval(holding);
   if (!task) return (delete stand.dataset.task, nothing(state));
   word = begin(said);
+  tray.classList.remove("idle");
   stand.dataset.task = task.id;
   watch.restart(word.milliseconds);
   byId("what").textContent = say(`judge.what_${task.kind}`);
@@ -69,6 +70,7 @@ function nothing(state) {
   byId("none-title").textContent = say(state.coming ? "judge.coming" : "judge.nothing");
   byId("none-note").textContent = say(state.coming ? "judge.coming_note" : "judge.nothing_note");
   tray.hidden = state.progress.own === 0;
+  tray.classList.add("idle");
   byId("word").replaceChildren();
   if (state.coming) setTimeout(() => task || next(), ASK_AGAIN);
 }
@@ -160,8 +162,15 @@ async function deliver(meaning) {
     tell(say(meaning.flags?.includes("skip") ? "judge.skipped" : "judge.stored"), 3);
   } catch (error) {
     tell(error.message, 0);
+    if (error.status) await goOn();
   }
   sending = false;
+}
+
+/** After a refusal: another task, where this one is no longer this person's (judged in another window, say). */
+async function goOn() {
+  const state = await send("/judge/next", {}).catch(() => null);
+  if (state && !word.supersedes && state.task?.id !== task.id) receive(state);
 }
 
 const skip = () => task && !word.supersedes && deliver({ flags: ["skip"], note: word.note.trim() || null });

@@ -39,7 +39,7 @@ export function tell(text, seconds = 5) {
 /** Says something to screen readers alone. */
 export const whisper = (text) => (byId("whisper").textContent = text);
 
-/** Sends JSON and returns what comes back; an Error with the server's sentence where it refuses. */
+/** Sends JSON and returns what comes back; an Error with the server's sentence, and its status, where it refuses. */
 export async function send(path, body) {
   const answer = await post(path, body);
   return answer.json();
@@ -56,7 +56,7 @@ export async function post(path, body, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error(say("all.offline"));
   }
-  if (!answer.ok) throw new Error(await reason(answer));
+  if (!answer.ok) throw Object.assign(new Error(await reason(answer)), { status: answer.status });
   return answer;
 }
 
