@@ -166,6 +166,32 @@ def add_task(
     store: Store, kind: str, texts: Sequence[str], conversation: Any = CONVERSATION, **more: Any
 ) -> tuple[int, list[int]]:
     """(task, ids of its answers)"""
-    prompt = store.add_prompt(conversation, source="test", split="train")
-    ids = [store.add_response(prompt, text, model=f"model-{place}") for place, text in enumerate(texts)]
-    return store.add_task(kind, prompt, ids, shown=ids, **more), ids
+    return add_tasks(store, kind, [texts], conversation, **more)[0]
+
+
+def add_tasks(
+    store: Store, kind: str, answers: Sequence[Sequence[str]], conversation: Any = CONVERSATION, **more: Any
+) -> list[tuple[int, list[int]]]:
+    """[(task, ids of its answers)], one task for each list of answers, in one transaction."""
+    found = []
+    with store.writing() as writer:
+        for texts in answers:
+            prompt = writer.insert(
+                "prompt", [{"conversation": conversation, "source": "test", "split": "train"}], "prompt"
+            )[0]
+            rows = [
+                {"prompt_id": prompt, "text": text, "model": f"model-{place}", "sampling": None, "seed": None, "origin": None}
+                for place, text in enumerate(texts)
+            ]  # fmt: skip
+            ids = list(writer.insert("response", rows, "response"))
+            task = {
+                "kind": kind,
+                "prompt_id": prompt,
+                "responses": ids,
+                "shown": ids,
+                "priority": 0.0,
+                "wanted": 1,
+                "gold": None,
+            }
+            found.append((writer.insert("task", [task | more], "task")[0], ids))
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from browsing import Pages, Visitor, add_task
+from browsing import Pages, Visitor, add_task, add_tasks
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback import exports
 from headwater.feedback.bringing import import_file
@@ -73,12 +73,10 @@ def test_every_order_of_four_answers_arrives_in_the_training_of_the_reward_model
     wanted: dict[int, Groups] = {}
     orders = list(weak_orders((0, 1, 2, 3)))
     assert len(orders) == 75
-    for number, order in enumerate(orders):
-        task, ids = add_task(pages.store, "ranking", [f"Answer {number} {letter}" for letter in "abcd"])
+    texts = [[f"Answer {number} {letter}" for letter in "abcd"] for number in range(len(orders))]
+    for order, (task, ids) in zip(orders, add_tasks(pages.store, "ranking", texts), strict=True):
         wanted[task] = [[ids[place] for place in group] for group in order]
     visitor = begin(visit)
-    person = pages.store.judgements  # the store is read while the page writes
-    assert person() == []
     for task, groups in wanted.items():
         assert visitor.page.locator("#stand").get_attribute("data-task") == str(task)
         shown = [int(card.get_attribute("data-id") or 0) for card in visitor.page.locator(".answer").all()]
