@@ -43,9 +43,11 @@ PATIENCE = 60_000
 CONVERSATION = [{"role": "user", "content": "Which way does the river run?"}]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
-    """One browser for all tests; each gets a profile of its own."""
+    """One browser for all tests of a folder; each gets a profile of its own. It must not stay for those of other folders:
+    while it is there, an event loop runs in the main thread, and no other can.
+    """
     if not os.access(CHROMIUM, os.X_OK):
         pytest.skip(f"there is no {CHROMIUM}")
     with sync_api.sync_playwright() as playwright:
