@@ -7,7 +7,7 @@ import { shown } from "./text.js";
 export const begin = () => ({ axes: {} });
 export const restore = (task, said) => ({ axes: said.axes ?? {} });
 export const best = (task) => task.answers[0].id;
-export const ready = (task, word) => (Object.keys(word.axes).length || word.edit ? null : { why: say("judge.rate_one") });
+export const ready = (task, word) => (Object.keys(word.axes).length ? null : { why: say("judge.rate_one") });
 export const meaning = (task, word) => ({ axes: Object.keys(word.axes).length ? word.axes : null });
 
 export function draw(task, word, change) {
