@@ -1,36 +1,14 @@
-"""A store to write into: in SQLite, and in a PostgreSQL server that is started for the session, where there is one."""
+"""A store to write into."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-import servers
 from headwater.feedback.judgements import Groups, Judgement
 from headwater.feedback.store import Store
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of a PostgreSQL database."""
-    try:
-        with servers.postgresql() as address:
-            yield address
-    except servers.NoServer as why:
-        pytest.skip(f"no PostgreSQL: {why}")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where an empty store can be made."""
-    if request.param == "sqlite":
-        return str(tmp_path / "feedback.db")
-    address: str = request.getfixturevalue("server")
-    servers.empty(address)
-    return address
 
 
 @pytest.fixture
