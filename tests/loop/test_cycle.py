@@ -3,45 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from headwater.errors import UserError
-from headwater.loop.cycle import Judged, Loop
-
-
-@dataclass
-class Paper:
-    """Policies that are only names; tasks are drawn for one when it is first asked."""
-
-    asks: bool = True
-    problem: str | None = None
-    tasks: dict[str | None, int] = field(default_factory=dict)
-    said: dict[str | None, int] = field(default_factory=dict)
-    trained: list[str] = field(default_factory=list)
-    ready: bool = True
-
-    def next_run(self, accepted: str | None) -> str:
-        return (
-            "own" if accepted is None else f"own-round-{int(accepted.rpartition('-')[2] if '-' in accepted else 1) + 1}"
-        )
-
-    def judged(self, accepted: str | None) -> Judged:
-        return Judged(self.tasks.get(accepted, 0), self.said.get(accepted, 0), self.ready, self.asks)
-
-    def train(self, accepted: str | None) -> str | None:
-        if self.problem:
-            return self.problem
-        if self.asks and accepted not in self.tasks:
-            self.tasks[accepted] = 10
-        else:
-            self.trained.append(self.next_run(accepted))
-        return None
-
-    def is_trained(self, run: str) -> bool:
-        return run in self.trained
+from headwater.loop.cycle import Loop
+from paper import Paper
 
 
 def loop_of(tmp_path: Path, work: Paper, judgements: int = 4) -> Loop:

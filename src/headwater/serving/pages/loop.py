@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
 from headwater.loop.cycle import Loop
-from headwater.report.material import read_json
 from headwater.serving.pages.runs import run_of
 from headwater.serving.pages.signing import Administering, Refused
 from headwater.serving.pages.site import HEADERS, Site, page, site_of
@@ -77,9 +76,9 @@ def retry(loop: OfLoop, _: Administering) -> Response:
 def evaluated(site: Site, name: str) -> dict[str, Any]:
     """What was measured of a new policy beside the one before it, and who judged the answers that it learnt from."""
     run = run_of(site, name)
-    summary = read_json(run.folder / "summary.json", {})
+    found = {stage: (run.manifest(stage) or {"metrics": {}})["metrics"] for stage in ("evaluate", "feedback", "ppo")}
     return {
-        "evaluation": summary.get("evaluation", {}),
-        "annotators": summary.get("feedback", {}).get("annotators") or {},
-        "warnings": summary.get("ppo", {}).get("warnings", []),
+        "evaluation": found["evaluate"],
+        "annotators": found["feedback"].get("annotators") or {},
+        "warnings": found["ppo"].get("warnings", []),
     }
