@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,9 @@ from headwater.stages.judged import shares_without_order
 LOG = "loop.log"
 """In the folder of the recipe's run: what the trainings said."""
 
+STOPPED = 130
+"""Exit code of a command that was asked to end."""
+
 NOT_YET = Judged(tasks=0, judged=0, ready=False)
 NOBODY_ASKED = Judged(tasks=0, judged=0, ready=True, asks=False)
 
@@ -34,6 +38,9 @@ class Rounds:
     def __init__(self, path: Path, overrides: Sequence[str], recipe: Recipe, root: Path) -> None:
         self.path, self.overrides, self.recipe, self.root = path, list(overrides), recipe, root
         self.log = root / recipe.run / LOG
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
 
     def next_run(self, accepted: str | None) -> str:
         if accepted is None:
@@ -74,12 +81,17 @@ class Rounds:
         """Runs a command of this very headwater; what it says goes to the log. Returns its exit code."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w", encoding="utf-8") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "headwater", *arguments], stdout=log, stderr=log)
-            return self.process.wait()
+            with self._lock:
+                if self._stopped:
+                    return STOPPED
+                command = [sys.executable, "-m", "headwater", *arguments]
+                self._process = process = subprocess.Popen(command, stdout=log, stderr=log)
+            return process.wait()
 
     def stop(self) -> None:
-        """Asks a training to save where it is and to end; returns when it has."""
-        process: subprocess.Popen[bytes] | None = getattr(self, "process", None)
+        """Asks a training to save where it is and to end, and returns when it has; none begins any more."""
+        with self._lock:
+            self._stopped, process = True, self._process
         if process is not None and process.poll() is None:
             process.terminate()
             process.wait()

@@ -54,7 +54,7 @@ def run_loop(
 
     @contextmanager
     def beside(desk: Desk, site: Site) -> Iterator[None]:
-        site.loop = loop
+        site.loop, site.supply = loop, None  # the rounds ask what is to be judged; nobody else does
         with Keeper(loop, work, desk, site):
             yield
 
@@ -119,9 +119,8 @@ class Keeper:
             written = int((folder / "config.json").stat().st_mtime)
             if name in self.desk.served and self.desk.served[name].created == written:
                 continue
-            first = next(iter(self.desk.engine.lines.values()))
-            self.desk.add(load(name, folder, first.model.dtype))
-            answering = self.site.answering
+            answering, first = self.site.answering, next(iter(self.desk.engine.lines.values()))
             assert isinstance(answering, DeskAnswering)
-            answering.know(name, folder)
+            served = load(name, folder, first.model.dtype)
+            answering.serve(served, folder)
         self.desk.keep(wanted)

@@ -18,6 +18,7 @@ from headwater.serving.measures import scored
 from headwater.serving.orders import Order
 from headwater.serving.pages.answering import Finish, Message, Piece, Served, Wish
 from headwater.serving.served import SCORES, WRITES
+from headwater.serving.served import Served as SomeModel
 
 WEIGHTS = "model.safetensors"
 
@@ -30,11 +31,13 @@ class DeskAnswering:
         self._known: dict[str, Served] = {}
         for name, each in desk.served.items():
             if each.does == WRITES:
-                self.know(name, folders[name])
+                self._known[name] = describe(name, folders[name].resolve(), desk.line(name).capacity)
 
-    def know(self, name: str, folder: Path) -> None:
-        """Where a model that is served comes from: read once, as its digest takes a while."""
-        self._known[name] = describe(name, folder.resolve(), self.desk.line(name).capacity)
+    def serve(self, model: SomeModel, folder: Path) -> None:
+        """One more model, or another one of this name; what it says is known as that of these weights from the first word on."""
+        capacity = min(self.desk.engine.limits.capacity, model.context)
+        self._known[model.name] = describe(model.name, folder.resolve(), capacity)
+        self.desk.add(model)
 
     @property
     def models(self) -> Sequence[Served]:
