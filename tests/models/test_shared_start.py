@@ -121,5 +121,6 @@ def test_answers_to_prompts_that_begin_alike_are_those_of_each_alone():
 
 def test_a_shared_beginning_counts_once_in_the_budget():
     rows = [Row(ids) for ids in rows_alike(8)]
-    assert [len(batch) for batch in split_by_tokens(rows, SHARED + 6 * 8)] == [8]
-    assert len(split_by_tokens(rows, SHARED + 6 * 8 - 1)) == 2
+    assert [len(batch) for batch in split_by_tokens(rows, SHARED + 6 * 8, shares=True)] == [8]
+    assert len(split_by_tokens(rows, SHARED + 6 * 8)) > 2, "by one who reads whole rows"
+    assert len(split_by_tokens(rows, SHARED + 6 * 8 - 1, shares=True)) == 2

@@ -73,7 +73,7 @@ def _learnt_places(model: Model, texts: Sequence[Text]) -> Iterator[tuple[list[s
     target [places]."""
     for index, text in enumerate(texts):
         text.row.per_row["text"] = index
-    for batch in split_by_tokens([text.row for text in texts], _BUDGET):
+    for batch in split_by_tokens([text.row for text in texts], _BUDGET, model.shares_beginnings):
         learnt = batch.per_token["targets"] != IGNORED
         owners = batch.per_row["text"][:, None].expand_as(learnt)[learnt]
         groups = [texts[owner].group for owner in owners.tolist()]

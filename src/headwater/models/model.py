@@ -128,6 +128,11 @@ class Model(nn.Module):
         place = 4 if self.config.form == "encoder-decoder" else 2  # of `documents` among the backbone's arguments
         return cast(Tensor, self.head(hidden, inputs[place] if len(inputs) > place else more.get("documents")))
 
+    @property
+    def shares_beginnings(self) -> bool:
+        """Whether `hidden_states` reads a beginning that all rows share once."""
+        return shared_start.can_share(self.backbone)
+
     def hidden_states(self, *inputs: Tensor | None) -> Tensor:
         """`backbone(*inputs)`, [batch, time, d_model]; where all rows of a decoder begin alike, their beginning is read once.
 
@@ -135,7 +140,7 @@ class Model(nn.Module):
         """
         ids, *others = inputs
         assert ids is not None
-        if all(other is None for other in others) and shared_start.can_share(self.backbone):
+        if all(other is None for other in others) and self.shares_beginnings:
             length = shared_start.common_length(ids)
             if length:
                 return shared_start.states(cast(Transformer, self.backbone), ids, length)

@@ -119,9 +119,8 @@ def _per_token(
     mask = response_mask(answers).bool()
     order: list[int] = []
     parts: list[Sequence[Tensor]] = []
-    for batch in split_by_tokens(
-        [episode_row(answer, index, model.answer_start) for index, answer in enumerate(answers)], budget
-    ):
+    rows = [episode_row(answer, index, model.answer_start) for index, answer in enumerate(answers)]
+    for batch in split_by_tokens(rows, budget, model.shares_beginnings):
         parts.append(compute(batch))
         order += batch.per_row["episode"].tolist()
     results = []
@@ -259,7 +258,7 @@ class Rollouts:
             for part in range(settings.minibatches):
                 chosen = [rows[index] for index in order[part :: settings.minibatches]]
                 if chosen:
-                    updates.append(split_by_tokens(chosen, self.budget))
+                    updates.append(split_by_tokens(chosen, self.budget, self.policy.shares_beginnings))
         return updates
 
     @property

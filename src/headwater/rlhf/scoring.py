@@ -34,7 +34,7 @@ def raw_scores(model: Model, dialogues: Sequence[Sequence[int]], budget: int = 4
     """Scores of a reward model before normalisation, in the order given: [dialogues]."""
     scores = torch.zeros(len(dialogues))
     rows = [Row(torch.tensor(ids), per_row={"index": index}) for index, ids in enumerate(dialogues)]
-    for batch in split_by_tokens(rows, budget):
+    for batch in split_by_tokens(rows, budget, model.shares_beginnings):
         scores[batch.per_row["index"]] = model.scores(batch.ids, batch.lengths)
     return scores
 

@@ -42,6 +42,7 @@ def run(stage: Stage) -> dict[str, Any]:
         )
     learnt = some(train.fitting, settings.examples, stage.seed) if settings.examples else train.fitting
     before = bits_per_byte(model.frozen(DTYPES[precision]), heldout.fitting)["all"]
+    model.train()
     engine = Engine(
         {"model": Learner(model, settings.optimiser, settings.schedule, precision)},
         Examples(
@@ -50,6 +51,7 @@ def run(stage: Stage) -> dict[str, Any]:
             epochs=settings.epochs,
             groups_per_update=settings.batch_examples,
             budget=1024,
+            shares=model.shares_beginnings,
         ),
         Supervised(),
         folder=stage.folder,
@@ -58,7 +60,6 @@ def run(stage: Stage) -> dict[str, Any]:
         tensorboard=stage.recipe.tensorboard,
     )
     torch.manual_seed(stage.seed)  # dropout
-    model.train()
     engine.resume()
     engine.fit()
     model.eval()

@@ -106,13 +106,13 @@ def _padded(values: Tensor, width: int, fill: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, width - len(values)), value=fill)
 
 
-def split_by_tokens(rows: Sequence[Row], budget: int) -> list[Batch]:
+def split_by_tokens(rows: Sequence[Row], budget: int, shares: bool = False) -> list[Batch]:
     """Rows → micro-batches of at most `budget` padded tokens each, sources included; rows of like length stand together.
 
-    A beginning that all rows share is read once (`Model.hidden_states`) and so counts once. Losses are sums over the whole
-    update, so the split changes nothing but speed and memory.
+    shares: whoever reads them reads a beginning that all rows share once (`Model.shares_beginnings`), so it counts once.
+    Losses are sums over the whole update, so the split changes nothing but speed and memory.
     """
-    shared = common_length([row.ids for row in rows]) if all(row.source is None for row in rows) else 0
+    shared = common_length([row.ids for row in rows]) if shares and all(row.source is None for row in rows) else 0
     ordered = sorted(rows, key=lambda row: (len(row), len(row.ids)), reverse=True)
     batches: list[Batch] = []
     together: list[Row] = []

@@ -158,12 +158,20 @@ def parts(document: Sequence[int], width: int) -> list[list[int]]:
 class Examples:
     """A labelled set: groups of rows, shuffled per epoch; an update takes `groups_per_update` of them.
 
-    A group is what must stay together: one dialogue, or the K answers of a ranking.
+    A group is what must stay together: one dialogue, or the K answers of a ranking. shares: as `split_by_tokens` takes it.
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[Row]], *, seed: int, epochs: int, groups_per_update: int, budget: int = 1024
+        self,
+        groups: Sequence[Sequence[Row]],
+        *,
+        seed: int,
+        epochs: int,
+        groups_per_update: int,
+        budget: int = 1024,
+        shares: bool = False,
     ) -> None:
+        self.shares = shares
         self.groups, self.seed, self.groups_per_update, self.budget = groups, seed, groups_per_update, budget
         self.per_epoch = -(-len(groups) // groups_per_update)
         self.steps = self.per_epoch * epochs
@@ -180,7 +188,7 @@ class Examples:
 
     def batches(self, groups: Sequence[Sequence[Row]]) -> list[Batch]:
         """Micro-batches of single rows; subclasses keep groups together."""
-        return split_by_tokens([row for group in groups for row in group], self.budget)
+        return split_by_tokens([row for group in groups for row in group], self.budget, self.shares)
 
     def progress(self) -> float:
         return self.step / max(1, self.steps)
