@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -134,22 +133,21 @@ def loop(
     """Serve a policy, have its answers judged, train the next one on that, and offer it: you accept it or roll back."""
     from headwater import catalogue
 
-    with serving_installed():
-        from headwater.loop.service import run_loop
+    check_serving()
+    from headwater.loop.service import run_loop
+
     run_loop(recipe, _with_run(overrides, name), catalogue.runs_root(root), judgements, host, port, token)
 
 
-@contextmanager
-def serving_installed() -> Iterator[None]:
+def check_serving() -> None:
     """Names the extra where what the server needs is not there."""
+    from importlib.util import find_spec
+
     from headwater.errors import UserError
 
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "starlette", "uvicorn", "h11"):
-            raise
-        raise UserError("Serving needs two packages more: `pip install 'headwater[serve]'`.") from None
+    needed = ("fastapi", "uvicorn", "python_multipart")
+    if missing := [name for name in needed if find_spec(name) is None]:
+        raise UserError(f"Serving needs {missing[0]}: `pip install 'headwater[serve]'` brings all that it takes.")
 
 
 def _command_of(stage: str) -> Callable[..., None]:
@@ -265,9 +263,10 @@ def serve(
     """Serve models over HTTP: in the form of OpenAI's API, and as pages to chat, to judge and to look at runs."""
     from headwater import catalogue
 
-    with serving_installed():
-        from headwater.serving.engine import Limits
-        from headwater.serving.server import serve as answer_clients
+    check_serving()
+    from headwater.serving.engine import Limits
+    from headwater.serving.server import serve as answer_clients
+
     limits = Limits(slots=slots, capacity=context, waiting=queue)
     answer_clients(names, catalogue.runs_root(root), host, port, token, limits, precision, store)
 
