@@ -98,7 +98,7 @@ def test_running_answers_end_before_it_does_at_a_signal(model):
 def test_beyond_this_machine_a_token_is_made_and_told_once(model):
     with started(model, "--host", "0.0.0.0") as (_, lines):
         token = next(line.split()[1] for line in lines if "token:" in line)
-        url = address_in(lines).replace("0.0.0.0", "127.0.0.1")
+        url = address_in(lines).replace(socket.gethostname(), "127.0.0.1")
         assert httpx.get(f"{url}/v1/models").status_code == 401
         assert httpx.get(f"{url}/v1/models", headers={"authorization": f"Bearer {token}"}).status_code == 200
         assert httpx.get(f"{url}/health").status_code == 200

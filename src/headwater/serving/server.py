@@ -60,8 +60,9 @@ class Address:
             return self.host == "localhost"
 
     def url(self, port: int) -> str:
-        """With the port that was found where any would do."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+        """With the port that was found where any would do; of all addresses of this machine, its name."""
+        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class PatientProtocol(H11Protocol):

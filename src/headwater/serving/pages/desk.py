@@ -49,7 +49,9 @@ class DeskAnswering:
         served, capacity = self.desk.served[model], self.desk.line(model).capacity
         ids = await run_in_threadpool(prompt_ids, served.model, served.tokenizer, list(conversation))
         if len(ids) >= capacity:
-            raise UserError(f"The conversation has {len(ids)} tokens and the model holds {capacity}: begin a new one.")
+            raise UserError(
+                f"The conversation has {len(ids)} tokens and the model holds {capacity}: shorten it, or begin a new one."
+            )
         sampling = Sampling(
             wish.max_new_tokens, wish.temperature, top_p=wish.top_p, stop_tokens=stop_tokens(served.tokenizer)
         )

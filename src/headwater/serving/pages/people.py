@@ -105,12 +105,12 @@ def _page(
     request: Request, site: Site, measured: bool = False, token: str | None = None, token_of: str = ""
 ) -> Response:
     store = site.store
-    known = people.people(store)
+    known, done = people.people(store), progress(store)
     return page(
-        request, "people.html", people=known, done=progress(store), token=token, token_of=token_of,
+        request, "people.html", people=known, done=done, token=token, token_of=token_of,
         personal=people.PERSONAL, gold={each.name: each for each in gold_accuracy(store)},
         speeds={each.name: each for each in speeds(store)}, agreed=agreement(store) if measured else None,
-        disputes=_disputes(store), layouts=list(exports.LAYOUTS), splits=_splits(store), place=store.place, link=str(request.base_url),
+        disputes=_disputes(store), layouts=list(exports.LAYOUTS), splits=_splits(store), place=store.place, wanted=round(done.wanted / done.tasks) if done.tasks else 1, link=str(request.base_url),
     )  # fmt: skip
 
 
