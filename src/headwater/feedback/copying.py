@@ -5,11 +5,18 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from headwater.feedback.database import writing
+from headwater.feedback.ratings import LABELS, PEOPLE
 from headwater.feedback.schema import PASSING, Base
 from headwater.feedback.store import Store
 
 ROWS = 5_000
 """Rows that are held at once."""
+
+SAID = ("judgement", "import of comparisons", "import of ratings", "import of demonstrations")
+"""Kinds of the diary's entries that bring judgements."""
+
+NOT_HERE = (0, PEOPLE.made, LABELS.made)
+"""Times that only a stage gives to the judgements that it brings itself: nobody's, or those of published data."""
 
 
 def copy_store(source: Store, target: Store) -> None:
@@ -30,11 +37,12 @@ def is_empty(store: Store) -> bool:
 
 
 def last_word(store: Store) -> str:
-    """The hash of the diary up to the newest judgement that somebody made here; empty where nobody did.
+    """The hash of the diary up to the newest judgement that somebody made or imported here; empty where nobody did.
 
-    Imports do not count: a stage brings them itself.
+    What a stage brings itself does not count: it would never be finished.
     """
     event = Base.metadata.tables["event"]
     with store.reading() as connection:
-        newest = select(event.c.hash).where(event.c.kind == "judgement").order_by(event.c.sequence.desc()).limit(1)
+        brought = event.c.kind.in_(SAID) & ((event.c.kind == SAID[0]) | event.c.made.not_in(NOT_HERE))
+        newest = select(event.c.hash).where(brought).order_by(event.c.sequence.desc()).limit(1)
         return connection.execute(newest).scalar() or ""
