@@ -6,7 +6,7 @@ begins alike is never in two, and a file that says otherwise is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -190,7 +190,7 @@ def write_prompts(writer: Writer, asked: Sequence[Asked]) -> dict[tuple[str, tup
     """{(source, prompt): id}, each prompt once; one that is in the store with the same split is not added again."""
     table = TABLES["prompt"]
     stored = writer.connection.execute(select(table)).all()
-    known = {(row.source, row.split, _turns(row.conversation)): row.id for row in stored}
+    known = {(row.source, row.split, turns_of(row.conversation)): row.id for row in stored}
     begun: dict[str, set[str]] = {}
     for row in stored:
         begun.setdefault(split_key(first_said(row.conversation)), set()).add(row.split)
@@ -221,5 +221,6 @@ def _split(asked: Asked, begun: set[str]) -> str:
     return split
 
 
-def _turns(conversation: Any) -> tuple[Turn, ...]:
+def turns_of(conversation: Iterable[Mapping[str, Any]]) -> tuple[Turn, ...]:
+    """Messages as the store and the pages hold them, as turns."""
     return tuple(Turn(message["role"], message["content"]) for message in conversation)
