@@ -36,6 +36,15 @@ def is_empty(store: Store) -> bool:
         return not connection.execute(select(func.count()).select_from(Base.metadata.tables["event"])).scalar_one()
 
 
+def holds(store: Store, other: Store) -> bool:
+    """Whether a store has all that is in the other, as one that was begun as its copy."""
+    event = Base.metadata.tables["event"]
+    with other.reading() as connection:
+        last = connection.execute(select(event.c.hash).order_by(event.c.sequence.desc()).limit(1)).scalar()
+    with store.reading() as connection:
+        return last is None or connection.execute(select(event.c.sequence).where(event.c.hash == last)).first() is not None
+
+
 def last_word(store: Store) -> str:
     """The hash of the diary up to the newest judgement that somebody made or imported here; empty where nobody did.
 
