@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from headwater.errors import UserError
 from headwater.feedback.bringing import import_file
 from headwater.feedback.imports import read_dialogues
+from headwater.feedback.queue import progress
 from headwater.feedback.rater_agreement import agreement
 from headwater.feedback.store import Store
 
@@ -163,6 +164,45 @@ def test_what_several_people_compared_is_one_task_so_that_they_can_be_compared(t
         assert found.overall.tau is not None
         assert found.overall.tau.value == -1
         assert store.problems() == []
+
+
+def ranked(path: Path, *said: tuple[str, list[str], list[list[int]]]) -> Path:
+    """(annotator, answers, ranking) per line."""
+    lines = [{"prompt": "Hi", "annotator": who, "answers": answers, "ranking": order} for who, answers, order in said]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_people_whose_files_come_one_after_the_other_share_a_task(store: Store, tmp_path: Path) -> None:
+    import_file(store, ranked(tmp_path / "ada.jsonl", ("Ada", ["A", "B", "C"], [[1], [2], [3]])))
+    bo = ranked(tmp_path / "bo.jsonl", ("Bo", ["C", "B", "A"], [[1], [2], [3]]))
+    import_file(store, bo)
+    assert "0 rankings" in import_file(store, bo)
+    assert (store.counts()["task"], store.counts()["response"], store.counts()["judgement"]) == (1, 3, 2)
+    found = agreement(store, resamples=0)
+    assert found.overall.tau is not None
+    assert found.overall.tau.value == -1
+    assert (progress(store).wanted, progress(store).judged) == (2, 2)
+    assert store.problems() == []
+
+
+def test_another_order_by_the_same_person_corrects_theirs(store: Store, tmp_path: Path) -> None:
+    answers = ["A", "B"]
+    both = [("Ada", answers, [[1], [2]]), ("Ada", answers, [[2], [1]])]
+    import_file(store, ranked(tmp_path / "both.jsonl", *both))
+    (said,) = store.judgements()
+    assert (said["ranking"], said["supersedes"]) == ([[2], [1]], 1)
+    import_file(store, ranked(tmp_path / "later.jsonl", ("Ada", answers, [[1, 2]])))
+    (said,) = store.judgements()
+    assert (said["ranking"], said["supersedes"]) == ([[1, 2]], 2)
+    assert store.counts()["task"] == progress(store).wanted == 1
+    assert store.problems() == []
+
+
+def test_equal_answers_to_another_prompt_are_another_task(store: Store, tmp_path: Path) -> None:
+    import_file(store, ranked(tmp_path / "a.jsonl", ("Ada", ["A", "A"], [[2], [1]]), ("Ada", ["A", "B"], [[1], [2]])))
+    assert [row["ranking"] for row in store.judgements()] == [[[2], [1]], [[3], [4]]]
+    assert store.counts()["task"] == 2
 
 
 ANSWERS = {"prompt": "Hi", "answers": ["A", "B"]}

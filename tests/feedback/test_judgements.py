@@ -77,7 +77,7 @@ RATING = Judgement(kind="rating", client_id="c", annotator=1, prompt=1, response
     [
         RANKING, PAIR, RATING, replace(PAIR, ranking=[[1, 3]], strength=None),
         replace(RANKING, ranking=None, flags=["all-bad"]), replace(PAIR, ranking=None, flags=["skip"]),
-        replace(RATING, axes=None, flags=["skip"]),
+        replace(RATING, axes=None, flags=["skip"]), replace(RATING, axes=None, edit="Better.", edit_of=3),
     ],
 )  # fmt: skip
 def test_whole_judgements_pass(judgement: Judgement) -> None:

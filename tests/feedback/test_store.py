@@ -15,7 +15,7 @@ from sqlalchemy import select
 from headwater.errors import UserError
 from headwater.feedback import events
 from headwater.feedback.judgements import Groups, Judgement
-from headwater.feedback.store import Store
+from headwater.feedback.store import TABLES, Store
 
 
 def weak_orders(items: list[int]) -> list[Groups]:
@@ -255,3 +255,16 @@ def test_a_half_written_transaction_is_gone(tmp_path: Path) -> None:
     with Store(tmp_path / "cut.db") as store:
         assert store.counts()["annotator"] == 0
         assert store.problems() == []
+
+
+def test_who_reads_sees_one_state_whoever_writes_meanwhile(store: Store) -> None:
+    store.add_annotator("Ada")
+    names = select(TABLES["annotator"].c.name)
+    with store.reading() as connection:
+        assert connection.execute(names).scalars().all() == ["Ada"]
+        store.add_annotator("Bo")
+        assert connection.execute(names).scalars().all() == ["Ada"]
+    with store.reading() as connection:
+        assert sorted(connection.execute(names).scalars()) == ["Ada", "Bo"]
+    store.add_annotator("Cy")
+    assert store.problems() == []

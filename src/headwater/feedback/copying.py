@@ -5,11 +5,18 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from headwater.feedback.database import writing
+from headwater.feedback.ratings import LABELS, PEOPLE
 from headwater.feedback.schema import PASSING, Base
 from headwater.feedback.store import Store
 
 ROWS = 5_000
 """Rows that are held at once."""
+
+SAID = ("judgement", "import of comparisons", "import of ratings", "import of demonstrations")
+"""Kinds of the diary's entries that bring judgements."""
+
+NOT_HERE = (0, PEOPLE.made, LABELS.made)
+"""Times that only a stage gives to the judgements that it brings itself: nobody's, or those of published data."""
 
 
 def copy_store(source: Store, target: Store) -> None:
@@ -29,12 +36,22 @@ def is_empty(store: Store) -> bool:
         return not connection.execute(select(func.count()).select_from(Base.metadata.tables["event"])).scalar_one()
 
 
-def last_word(store: Store) -> str:
-    """The hash of the diary up to the newest judgement that somebody made here; empty where nobody did.
+def holds(store: Store, other: Store) -> bool:
+    """Whether a store has all that is in the other, as one that was begun as its copy."""
+    event = Base.metadata.tables["event"]
+    with other.reading() as connection:
+        last = connection.execute(select(event.c.hash).order_by(event.c.sequence.desc()).limit(1)).scalar()
+    with store.reading() as connection:
+        return last is None or connection.execute(select(event.c.sequence).where(event.c.hash == last)).first() is not None
 
-    Imports do not count: a stage brings them itself.
+
+def last_word(store: Store) -> str:
+    """The hash of the diary up to the newest judgement that somebody made or imported here; empty where nobody did.
+
+    What a stage brings itself does not count: it would never be finished.
     """
     event = Base.metadata.tables["event"]
     with store.reading() as connection:
-        newest = select(event.c.hash).where(event.c.kind == "judgement").order_by(event.c.sequence.desc()).limit(1)
+        brought = event.c.kind.in_(SAID) & ((event.c.kind == SAID[0]) | event.c.made.not_in(NOT_HERE))
+        newest = select(event.c.hash).where(brought).order_by(event.c.sequence.desc()).limit(1)
         return connection.execute(newest).scalar() or ""

@@ -138,6 +138,16 @@ def writing(engine: Engine, *, migrates: bool = False) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One transaction that sees one state, that of its first query, whoever writes meanwhile."""
+    with engine.connect() as connection:
+        if connection.dialect.name == "postgresql":  # by itself, each query there sees what was written just before it
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
+
+
 def migrate(engine: Engine, place: str) -> None:
     """Brings the schema to the newest version, in one transaction; at the newest already: nothing is written.
 

@@ -136,8 +136,8 @@ def check_edit(judgement: Judgement, known: Collection[int]) -> None:
 def check_rating(judgement: Judgement, known: Collection[int]) -> None:
     if judgement.response not in known:
         raise UserError(f"The rating is of response {judgement.response}, which is not an answer to this prompt.")
-    if not judgement.axes and not judgement.flags:
-        raise UserError('The rating has no value: send axes, such as {"helpful": 3}.')
+    if not judgement.axes and judgement.edit is None and not judgement.flags:
+        raise UserError('The rating has no value: send axes, such as {"helpful": 3}, or a better text as `edit`.')
     if judgement.ranking is not None or judgement.strength is not None:
         raise UserError("A rating has neither ranking nor strength: use kind `ranking` or `pair` for these.")
 

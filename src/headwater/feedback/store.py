@@ -122,7 +122,7 @@ class Store:
     def reading(self) -> Iterator[Connection]:
         """One transaction that sees one state of the store, whoever writes meanwhile."""
         try:
-            with self.engine.connect() as connection, connection.begin():
+            with database.reading(self.engine) as connection:
                 yield connection
         except DBAPIError as error:
             why = database.reason(error)

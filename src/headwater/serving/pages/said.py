@@ -7,9 +7,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from headwater.corpus.shares import share_of
 from headwater.errors import UserError
-from headwater.feedback.comparisons import first_said
+from headwater.feedback.bringing import Asked, turns_of, write_prompts
 from headwater.feedback.store import TABLES, Store, Writer
 from headwater.serving.pages.answering import Answered, Message
 
@@ -43,13 +42,9 @@ def keep_prompt(store: Store, conversation: list[Message], source: str) -> int:
 
 
 def _prompt(writer: Writer, conversation: list[Message], source: str) -> int:
-    """A prompt's split follows from what was said first, so that a dialogue never stands on both sides."""
-    table, split = TABLES["prompt"], share_of(first_said(conversation))
-    same = (table.c.split == split, table.c.source == source, table.c.conversation == conversation)
-    found: int | None = writer.connection.execute(select(table.c.id).where(*same)).scalar()
-    if found is not None:
-        return found
-    return writer.insert("prompt", [{"conversation": conversation, "source": source, "split": split}], "prompt")[0]
+    """As imports do: what begins alike is of one split, so that no evaluation knows what was learnt."""
+    turns = turns_of(conversation)
+    return write_prompts(writer, [Asked(turns, source, "what was said", None)])[source, turns]
 
 
 def _response(writer: Writer, prompt: int, answer: Answered) -> int:

@@ -19,10 +19,12 @@ from starlette.concurrency import run_in_threadpool
 from headwater import rounds, storage
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
+from headwater.feedback.copying import copy_store, holds, is_empty
 from headwater.feedback.queue import Queue
 from headwater.feedback.store import TABLES, Store
 from headwater.feedback.uncertainty import preference_entropy
 from headwater.models.generate import Answer, Sampling
+from headwater.progress import say
 from headwater.recipe import validate
 from headwater.rlhf.asking import choose_prompts, sampling_of, seeds_of, write_tasks
 from headwater.rlhf.policies import PolicyOrigin
@@ -121,13 +123,23 @@ class Supply:
 
 
 def store_of(run: Run) -> Path:
-    """Where the judgements of a run's answers are kept: made, where it is missing, with all that was said before."""
-    path = run.folder / JUDGEMENTS
-    before = run.stage("feedback") / STORE
-    if not path.is_file() and before.is_file():
+    """Where the judgements of a run's answers are kept: with all that was said before, made or filled where it is missing."""
+    path, before = run.folder / JUDGEMENTS, run.stage("feedback") / STORE
+    if not before.is_file():
+        return path
+    if not path.is_file():
         half = path.with_name(f".{path.name}{storage.TEMPORARY}")
         shutil.copyfile(before, half)
         half.replace(path)
+        return path
+    with Store(before, read_only=True) as source, Store(path) as target:
+        if is_empty(target):  # it was made before the run had anything to put into it
+            copy_store(source, target)
+        elif not holds(target, source):
+            say(
+                f"{path} does not hold what the stage `feedback` brought, for it was begun earlier: what is judged goes there, "
+                "and only that; move it away to begin with both."
+            )
     return path
 
 
