@@ -259,7 +259,7 @@ def test_what_is_not_placed_is_left_out_only_when_asked_twice(pages: Pages, visi
     visitor.news("Place the answers first")
     press(visitor, "3")
     visitor.page.keyboard.press("Enter")
-    visitor.news("Not placed: 1")
+    visitor.news("Answers without a place: 1")
     assert standing(pages) == []
     submit(visitor)
     assert [len(group) for group in standing(pages)[0]["ranking"]] == [1, 1]

@@ -110,7 +110,8 @@ def _page(
         request, "people.html", people=known, done=done, token=token, token_of=token_of,
         personal=people.PERSONAL, gold={each.name: each for each in gold_accuracy(store)},
         speeds={each.name: each for each in speeds(store)}, agreed=agreement(store) if measured else None,
-        disputes=_disputes(store), layouts=list(exports.LAYOUTS), splits=_splits(store), place=store.place, wanted=round(done.wanted / done.tasks) if done.tasks else 1, link=str(request.base_url),
+        disputes=_disputes(store), layouts=list(exports.LAYOUTS), splits=_splits(store), place=store.place,
+        wanted=round(done.wanted / done.tasks) if done.tasks else 1, link=str(request.base_url),
     )  # fmt: skip
 
 
