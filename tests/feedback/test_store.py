@@ -268,3 +268,17 @@ def test_who_reads_sees_one_state_whoever_writes_meanwhile(store: Store) -> None
         assert sorted(connection.execute(names).scalars()) == ["Ada", "Bo"]
     store.add_annotator("Cy")
     assert store.problems() == []
+
+
+def test_the_store_of_a_finished_run_stays_as_it_is(tmp_path: Path) -> None:
+    place = tmp_path / "feedback.db"
+    with Store(place) as store:
+        store.add_annotator("Ada")
+        store.seal()
+    (tmp_path / "manifest.json").write_text("{}")
+    before = place.read_bytes()
+    with pytest.raises(UserError, match="a finished run learnt from"):
+        Store(place)
+    with Store(place, read_only=True) as store:
+        assert store.counts()["annotator"] == 1
+    assert place.read_bytes() == before

@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from headwater.errors import UserError
+from headwater.manifest import MANIFEST
 
 BUSY_SECONDS = 30
 """How long a writer waits for another process's transaction before it gives up."""
@@ -35,6 +36,8 @@ def connect(place: str | Path, *, read_only: bool) -> Engine:
     """
     url = address(place)
     is_file = url.get_backend_name() == "sqlite"
+    if is_file and not read_only:
+        refuse_finished(Path(url.database or ""))
     engine = open_sqlite(url, read_only=read_only) if is_file else open_server(url)
     try:
         if not read_only:
@@ -172,6 +175,15 @@ def migrate(engine: Engine, place: str) -> None:
             ) from None
         if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
             raise UserError(f"{shown(place)} has rows that point to nothing: it is damaged; restore a copy.")
+
+
+def refuse_finished(path: Path) -> None:
+    """Raises UserError where a store belongs to a finished stage of a run, which says what was learnt from, and so stays."""
+    if (path.parent / MANIFEST).is_file():
+        raise UserError(
+            f"{path} is what a finished run learnt from, and stays as it is: give a store of your own, such as "
+            f"{path.parent.parent / 'judgements.db'}, which `headwater serve` makes."
+        )
 
 
 def refuse_other_schema(engine: Engine, place: str) -> None:
