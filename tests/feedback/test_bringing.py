@@ -108,7 +108,11 @@ def test_label_studio(tmp_path: Path) -> None:
         task(ranked, result("ranker", {"ranker": ["c", "a", "2"]})),
         task(ranked, result("ranker", {"ranker": {"best first": ["2", "c"], "_": ["a"]}}), by={"email": "ada@x"}),
         task(ranked, result("ranker", {"ranker": {"good": ["2"], "bad": ["c"]}})),
-        task(ranked, result("ranker", {"ranker": {"_": ["a", "c"]}}), result("ranker", {"ranker": {"best": None, "_": []}})),
+        task(
+            ranked,
+            result("ranker", {"ranker": {"_": ["a", "c"]}}),
+            result("ranker", {"ranker": {"best": None, "_": []}}),
+        ),
         task(two, result("pairwise", {"selected": "right"}), result("choices", {"choices": ["left"]})),
         task(two, result("choices", {"choices": ["Tie"]}), result("choices", {"choices": ["rude"]}), by=None),
         task(two, result("rating", {"rating": 4}, "answer2"), result("textarea", {"text": ["x"]})),

@@ -42,7 +42,9 @@ def holds(store: Store, other: Store) -> bool:
     with other.reading() as connection:
         last = connection.execute(select(event.c.hash).order_by(event.c.sequence.desc()).limit(1)).scalar()
     with store.reading() as connection:
-        return last is None or connection.execute(select(event.c.sequence).where(event.c.hash == last)).first() is not None
+        return (
+            last is None or connection.execute(select(event.c.sequence).where(event.c.hash == last)).first() is not None
+        )
 
 
 def last_word(store: Store) -> str:
