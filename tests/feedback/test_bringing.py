@@ -46,6 +46,9 @@ def test_argilla(tmp_path: Path) -> None:
             "order": [{"value": tied, "user_id": "ada"}, {"value": ["response-3", "response-1"], "user_id": "bo"}],
             "response-3_honest": [{"value": 4, "user_id": "ada"}],
             "comment": [{"value": "fine", "user_id": "ada"}],
+            "topics": [{"value": ["medicine", "law"], "user_id": "ada"}],
+            "mixed": [{"value": ranks(("response-1", 1), ("none", 2)), "user_id": "ada"}],
+            "spans": [{"value": [{"label": "bad", "start": 0, "end": 2}], "user_id": "ada"}],
         },
     }  # fmt: skip
     old = {
@@ -68,11 +71,11 @@ def test_argilla(tmp_path: Path) -> None:
     ]
     found = read_dialogues(path)
     assert [(each.answer, each.axes, each.annotator) for each in found.ratings] == [("No", {"honest": 4.0}, "ada")]
-    assert found.left_out == {"answers to other questions": 1, "responses that are 'discarded'": 1}
+    assert found.left_out == {"answers to other questions": 4, "responses that are 'discarded'": 1}
     with Store(tmp_path / "feedback.db") as store:
         said = import_file(store, path)
         assert said.startswith("5 rankings and pairs, 1 ratings into")
-        assert "1 left out: answers to other questions" in said
+        assert "4 left out: answers to other questions" in said
         assert store.problems() == []
         assert {row["axes"]["honest"] for row in store.judgements("rating")} == {4.0}
 
@@ -105,6 +108,11 @@ def test_label_studio(tmp_path: Path) -> None:
         task(ranked, result("ranker", {"ranker": ["c", "a", "2"]})),
         task(ranked, result("ranker", {"ranker": {"best first": ["2", "c"], "_": ["a"]}}), by={"email": "ada@x"}),
         task(ranked, result("ranker", {"ranker": {"good": ["2"], "bad": ["c"]}})),
+        task(
+            ranked,
+            result("ranker", {"ranker": {"_": ["a", "c"]}}),
+            result("ranker", {"ranker": {"best": None, "_": []}}),
+        ),
         task(two, result("pairwise", {"selected": "right"}), result("choices", {"choices": ["left"]})),
         task(two, result("choices", {"choices": ["Tie"]}), result("choices", {"choices": ["rude"]}), by=None),
         task(two, result("rating", {"rating": 4}, "answer2"), result("textarea", {"text": ["x"]})),
@@ -120,7 +128,7 @@ def test_label_studio(tmp_path: Path) -> None:
     found = read_dialogues(path)
     assert [(each.answer, each.axes) for each in found.ratings] == [("Two", {"q": 4.0})]
     assert found.left_out == {
-        "rankings in several buckets": 1, "choices of no answer": 1, "results of other kinds": 1,
+        "rankings in several buckets": 1, "rankings of nothing": 2, "choices of no answer": 1, "results of other kinds": 1,
         "cancelled annotations": 1,
     }  # fmt: skip
 
@@ -223,7 +231,7 @@ ANSWERS = {"prompt": "Hi", "answers": ["A", "B"]}
         ({"prompt": "Hi", "chosen": [{"role": "user", "content": "x"}], "rejected": "B"}, "`chosen` in .*line 2"),
         ({"fields": {"text": "x"}, "responses": {}}, "line 2 has no field for the prompt"),
         ({"fields": FIELDS, "responses": {"q": 3}}, "`responses` in .*line 2"),
-        ({"fields": FIELDS, "responses": {"q": [{"value": ["response-9"]}]}}, "line 2 names 'response-9'"),
+        ({"fields": FIELDS, "responses": {"q": [{"value": ["response-1"] * 2}]}}, "line 2 names 'response-1'"),
         ({"fields": FIELDS, "responses": {"q": [{"value": ranks(("response-1", "x"))}]}}, "line 2 has the rank"),  # type: ignore[arg-type]
         ({"data": FIELDS, "annotations": 3}, "`annotations` in .*line 2"),
         ({"data": FIELDS, "annotations": [{"result": 3}]}, "line 2 has a `result`"),

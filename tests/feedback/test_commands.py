@@ -100,6 +100,22 @@ def test_other_files_come_in_and_go_out(headwater, tmp_path: Path) -> None:  # t
     assert "--split" in headwater("export", place, out, code=2)
 
 
+def test_a_store_that_is_made_is_told_and_none_is_left_by_a_bad_file(headwater, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    good = {"prompt": "Hi", "answers": ["A", "B"], "ranking": [[1], [2]]}
+    place, bad = tmp_path / "new.db", lines(tmp_path / "bad.jsonl", [good, {**good, "ranking": [[3]]}])
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"prompt": 3}\n', encoding="utf-8")
+    assert "line 2" in headwater("import", place, bad, code=2)
+    assert "line 1" in headwater("tasks", "demonstrations", place, asked, code=2)
+    assert list(tmp_path.glob("new.db*")) == []
+    file, told = lines(tmp_path / "good.jsonl", [good]), f"There was no feedback store at {place}: it was made."
+    assert told in headwater("import", place, file)
+    assert told not in headwater("import", place, file)
+    headwater("import", place, bad, code=2)
+    with Store(place) as store:
+        assert store.counts()["judgement"] == 1
+
+
 def test_agreement_gold_and_time_are_told(place: str, headwater, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert "No task was ranked by two people" in headwater("agreement", place)
     gold = lines(tmp_path / "gold.jsonl", [{"task": 1, "ranking": [[2], [1]]}])

@@ -3,7 +3,7 @@
 Read are `fields` and `responses`, and nothing else. The prompt is the field with one of the names of `PROMPTS`, a text or a
 chat; every other text is an answer.
 
-- A ranking question: its values are the names of answer fields; equal ranks tie. Where a value has no rank (Argilla's client
+- A ranking question: its values are all names of answer fields; equal ranks tie. Where a value has no rank (Argilla's client
   writes them so) their order counts.
 - A rating question: its name holds that of the answer field that is rated, or there is one answer alone; it becomes the axis.
 - A label question whose label is the name of an answer field: that one of two is better; `tie` or `equal`: neither.
@@ -44,8 +44,8 @@ def read(record: Record, place: str, found: Dialogues) -> None:
     prompt, answers = prompt_and_answers(fields, place)
     for response in _responses(record["responses"], place, found):
         value = response.value
-        if isinstance(value, list) and value:
-            compare(_ranks(value, answers, place), answers, prompt, SOURCE, response.user, place, found)
+        if isinstance(value, list) and value and all(_name(each) in answers for each in value):
+            compare(_ranks(value, place), answers, prompt, SOURCE, response.user, place, found)
         elif isinstance(value, str) and len(answers) == 2 and value in (*answers, *TIES):
             ranks = {name: int(value in answers and name != value) for name in answers}
             compare(ranks, answers, prompt, SOURCE, response.user, place, found)
@@ -125,15 +125,19 @@ def _objects(value: Any, place: str) -> list[Record]:
     return [json_object(each, place) for each in value]
 
 
-def _ranks(value: list[Any], answers: dict[str, str], place: str) -> dict[str, int]:
-    """[{"value", "rank"}] or names in their order."""
+def _name(member: Any) -> str | None:
+    """What a member of a ranking names; None where it is no member of a ranking."""
+    name = member.get("value") if isinstance(member, dict) else member
+    return name if isinstance(name, str) else None
+
+
+def _ranks(value: list[Any], place: str) -> dict[str, int]:
+    """[{"value", "rank"}] or names in their order, all of them of answers."""
     ranks: dict[str, int] = {}
     for number, each in enumerate(value):
-        name, rank = (each.get("value"), each.get("rank")) if isinstance(each, dict) else (each, None)
-        if not isinstance(name, str) or name not in answers or name in ranks:
-            raise UserError(
-                f"A ranking in {place} names {brief(name)}, which is no answer field, or not once: mend it."
-            )
+        name, rank = _name(each), each.get("rank") if isinstance(each, dict) else None
+        if name is None or name in ranks:
+            raise UserError(f"A ranking in {place} names {brief(name)} more than once: mend it.")
         if rank is not None and type(rank) is not int:
             raise UserError(f"A ranking in {place} has the rank {brief(rank)}: ranks are whole numbers.")
         ranks[name] = number if rank is None else rank

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +63,7 @@ def group(stage: Callable[..., None], summary: str) -> typer.Typer:
 
 
 def opened(place: str) -> Store:
-    """A store that is there; a mistyped path must not make one."""
+    """A store that is there: whoever mistypes its path hears of it."""
     from headwater.feedback.store import Store
 
     if "://" not in place and not Path(place).is_file():
@@ -72,6 +73,24 @@ def opened(place: str) -> Store:
     return Store(place)
 
 
+@contextmanager
+def begun(place: str) -> Iterator[Store]:
+    """A store that is made where it is missing, which is said; where what was to come into it is refused, none is left."""
+    from headwater.feedback.store import Store
+
+    path = Path(place)
+    is_new = "://" not in place and not path.exists()
+    try:
+        with Store(place) as store:
+            yield store
+    except UserError:
+        for ending in ("", "-wal", "-shm") if is_new else ():
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+        raise
+    if is_new:
+        print(f"There was no feedback store at {place}: it was made.")
+
+
 def import_(
     store: StoreAt,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Judgements: .jsonl, .json, .csv or .parquet.")],
@@ -79,13 +98,12 @@ def import_(
     """Bring in what people judged elsewhere: rankings of waiting tasks, own rankings, exports of other programs."""
     from headwater.feedback.bringing import import_file
     from headwater.feedback.rankings import import_rankings, is_of_tasks
-    from headwater.feedback.store import Store
 
     with stoppable():
         if is_of_tasks(file):
             print(import_rankings(store, file))
             return
-        with Store(store) as target:
+        with begun(store) as target:
             print(import_file(target, file))
 
 
@@ -203,8 +221,7 @@ def tasks_demonstrations(
     wanted: Annotated[int, typer.Option(min=1, help="How many people answer each.")] = 1,
 ) -> None:
     """Ask people to write answers of their own to prompts."""
-    from headwater.feedback.store import Store
     from headwater.feedback.tasks import ask_for_demonstrations
 
-    with stoppable(), Store(store) as target:
+    with stoppable(), begun(store) as target:
         print(f"{ask_for_demonstrations(target, file, wanted):,} prompts to be answered into {target.place}.")

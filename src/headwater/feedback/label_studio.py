@@ -54,10 +54,11 @@ def _result(
     value = json_object(result.get("value") or {}, place)
     kind = result.get("type")
     if kind == "ranker":
-        if (order := _order(value.get("ranker"), place)) is None:
-            found.left_out["rankings in several buckets"] += 1
+        buckets = _buckets(value.get("ranker"), place)
+        if len(buckets) == 1:
+            compare(_ranks(buckets[0], answers, place), answers, prompt, SOURCE, user, place, found)
         else:
-            compare(_ranks(order, answers, place), answers, prompt, SOURCE, user, place, found)
+            found.left_out["rankings in several buckets" if buckets else "rankings of nothing"] += 1
     elif kind in ("pairwise", "choices"):
         choices = value.get("choices")
         chosen = (
@@ -91,16 +92,13 @@ def _items(data: Record, place: str) -> dict[str, str]:
     return {}
 
 
-def _order(ranker: Any, place: str) -> list[Any] | None:
-    """Ids, best first; None where several buckets hold some."""
-    if isinstance(ranker, dict):
-        filled = [ids for name, ids in ranker.items() if name != "_" and ids]
-        if len(filled) > 1:
-            return None
-        ranker = filled[0] if filled else ranker.get("_", [])
-    if not isinstance(ranker, list):
-        raise UserError(f"A ranking in {place} is {brief(ranker)}: it must be a list of ids.")
-    return ranker
+def _buckets(ranker: Any, place: str) -> list[list[Any]]:
+    """Lists of ids, best first, as far as there are any; `_` holds what was not ranked."""
+    lists = [ids for name, ids in ranker.items() if name != "_" and ids] if isinstance(ranker, dict) else [ranker]
+    for ids in lists:
+        if not isinstance(ids, list):
+            raise UserError(f"A ranking in {place} is {brief(ids)}: it must be a list of ids.")
+    return [ids for ids in lists if ids]
 
 
 def _ranks(order: list[Any], answers: dict[str, str], place: str) -> dict[str, int]:

@@ -88,7 +88,7 @@ class Queue:
             return _assignment(connection, task, annotator, self._lease(connection, task, annotator, now), role)
 
     def renew(self, annotator: int, task: int) -> int:
-        """Holds a task for another while and returns until when. Raises UserError where somebody else has its place."""
+        """Holds a task for another while and returns until when. Raises UserError where the person's own lease is gone."""
         with self.store.writing() as writer:
             connection, now = writer.connection, int(self.store.clock())
             active(connection, annotator)
