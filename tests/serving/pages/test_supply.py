@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ from headwater.recipe import validate
 from headwater.rlhf.asking import tasks_of
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run
+from headwater.serving.pages import supply
+from headwater.serving.pages.answering import TooLong
 from headwater.serving.pages.opening import open_site
 from headwater.serving.pages.supply import AT_ONCE, JUDGEMENTS
+from headwater.tasks.task import Prompt
 from served import settled
 
 ANOTHER = """task => document.getElementById('stand').dataset.task !== task
@@ -93,6 +98,30 @@ def test_a_run_is_asked_judged_and_learnt_from(run: Run, pages: Pages, visit: Ca
         ]
     assert said
     assert all(ranking.round == 2 and len(ranking.groups) == 3 for ranking in said)
+
+
+def test_a_prompt_without_room_is_left_out_and_the_next_ones_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Draws:
+        async def draw(self, model: str, ids: list[int], sampling: Any, seeds: Any) -> list[Any]:
+            if len(ids) > 3:
+                raise TooLong("no room")
+            return ids
+
+    monkeypatch.setattr(supply, "sampling_of", lambda *_: None)
+    monkeypatch.setattr(supply, "seeds_of", lambda *_: [1])
+    made = object.__new__(supply.Supply)
+    written: list[Any] = []
+    made._draws, made._name, made._stage, made._tokenizer = Draws(), "m", None, None  # type: ignore[assignment]
+    made._left = [(place, "train", Prompt((), "", ids, "s")) for place, ids in enumerate(((1,), (1,) * 4, (2,)))]
+    monkeypatch.setattr(made, "_write", lambda share, prompt, answers, seeds: (written.append(answers), []))
+
+    async def rank(*_: Any) -> None:
+        pass
+
+    monkeypatch.setattr(made, "_rank", rank)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, made._make()).result()
+    assert (written, made._left) == ([(1,), (2,)], [])
 
 
 def test_guidelines_beside_the_store_are_shown(run: Run, visit: Callable[..., Visitor]) -> None:

@@ -16,7 +16,7 @@ from headwater.serving.desk import Desk
 from headwater.serving.failure import Refusal
 from headwater.serving.measures import scored
 from headwater.serving.orders import Order
-from headwater.serving.pages.answering import Finish, Message, Piece, Served, Wish
+from headwater.serving.pages.answering import Finish, Message, Piece, Served, TooLong, Wish
 from headwater.serving.served import SCORES, WRITES
 
 WEIGHTS = "model.safetensors"
@@ -61,7 +61,13 @@ class DeskAnswering:
             order.leave()
 
     async def draw(self, model: str, ids: Sequence[int], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
-        """Several answers to one prompt, given as tokens. Raises UserError where the engine takes nothing now."""
+        """Several answers to one prompt, given as tokens. Raises TooLong where they leave no room for an answer, UserError
+        where the engine takes nothing now.
+        """
+        try:
+            self.desk.fitting(self.desk.served[model], list(ids), "prompt")
+        except Refusal as refusal:
+            raise TooLong(refusal.message) from None
         order = Order([list(ids)] * len(seeds), sampling, list(seeds))
         try:
             self.desk.engine.submit(model, order)
