@@ -12,7 +12,7 @@ from headwater.feedback.adjudication import opinions
 from headwater.feedback.people import Person
 from headwater.feedback.queue import Assignment, Queue, progress
 from headwater.serving.pages.signing import Judging
-from headwater.serving.pages.site import Site, page, site_of
+from headwater.serving.pages.site import Site, Whole, page, site_of
 
 AXES = ("helpful", "honest", "harmless", "fluent")
 """The scales of a rating; people add their own."""
@@ -31,17 +31,17 @@ class Said(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    task: int
+    task: Whole
     client_id: str = Field(min_length=8, max_length=80)
-    ranking: list[list[int]] | None = Field(None, max_length=100)
+    ranking: list[list[Whole]] | None = Field(None, max_length=100)
     strength: float | None = Field(None, ge=0, le=3, allow_inf_nan=False)
     axes: dict[Annotated[str, Field(max_length=60)], float] | None = Field(None, max_length=20)
     edit: str | None = Field(None, max_length=_LONGEST_TEXT)
-    edit_of: int | None = None
+    edit_of: Whole | None = None
     flags: list[Annotated[str, Field(max_length=40)]] = Field([], max_length=8)
     note: str | None = Field(None, max_length=10_000)
-    milliseconds: int | None = Field(None, ge=0)
-    supersedes: int | None = None
+    milliseconds: Whole | None = None
+    supersedes: Whole | None = None
 
 
 class Back(BaseModel):
@@ -49,7 +49,7 @@ class Back(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    before: int | None = None
+    before: Whole | None = None
 
 
 class Held(BaseModel):
@@ -57,7 +57,7 @@ class Held(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    task: int
+    task: Whole
 
 
 @router.get("/judge")

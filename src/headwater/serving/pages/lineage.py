@@ -17,7 +17,7 @@ from headwater.report.material import licences
 from headwater.runs import Run
 from headwater.serving.pages.runs import run_of
 from headwater.serving.pages.signing import Entered, Refused
-from headwater.serving.pages.site import Site, page, site_of
+from headwater.serving.pages.site import Site, Whole, page, site_of
 from headwater.stages.feedback import STORE
 from headwater.steps import STAGES
 
@@ -81,7 +81,7 @@ def judgements(request: Request, name: str, site: OfSite, _: Entered, first: Fro
 
 
 @router.get("/answers/{response}")
-def answer(request: Request, response: int, site: OfSite, _: Entered) -> Response:
+def answer(request: Request, response: Whole, site: OfSite, _: Entered) -> Response:
     """An answer of the store: who wrote it, and what was said of it."""
     tables = TABLES
     with site.store.reading() as connection:
