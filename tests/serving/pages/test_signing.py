@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from browsing import Pages, Visitor, serving
+from browsing import Pages, Visitor, add_task, serving
 from headwater.feedback import people
+from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
 from headwater.serving.pages.signing import local
 from headwater.serving.pages.site import Site
@@ -67,6 +68,10 @@ def test_the_servers_token_makes_an_administrator_who_gives_a_name_to_judge(guar
             proxied = other.get("/", params={"token": TOKEN}, headers={"x-forwarded-proto": "https"})
             assert "Secure" in proxied.headers["set-cookie"]
         assert owner.get("/people").status_code == 200
+        added = owner.post(
+            "/people/add", data={"name": "Cy", "role": "annotator"}, headers={"x-forwarded-proto": "https"}
+        )
+        assert guarded.url.replace("http:", "https:") in added.text
         assert owner.get("/judge").headers["location"] == "/sign-in?next=%2Fjudge"
         assert owner.post("/sign-in", data={"name": "Ada", "next": "/judge"}).headers["location"] == "/judge"
         assert owner.get("/judge").status_code == 200
@@ -81,6 +86,18 @@ def test_a_persons_token_lets_them_judge_but_not_administer_until_it_is_disabled
         assert bo.post("/people/add", data={"name": "C", "role": "admin"}).status_code == 403
         people.disable(guarded.store, "Bo")
         assert bo.get("/judge").status_code == 303
+
+
+def test_who_wrote_an_answer_is_told_once_it_is_judged(guarded: Pages) -> None:
+    bo, token = people.add_person(guarded.store, "Bo")
+    task, answers = add_task(guarded.store, "ranking", ["a", "b"])
+    with client(guarded) as someone:
+        someone.get("/", params={"token": token})
+        before = someone.get(f"/answers/{answers[0]}")
+        assert (before.status_code, "model-0" in before.text) == (403, False)
+        Queue(guarded.store).judge(bo, task, "client 1", ranking=[[answers[0]], [answers[1]]])
+        after = someone.get(f"/answers/{answers[0]}")
+        assert (after.status_code, "model-0" in after.text) == (200, True)
 
 
 def test_a_name_with_a_token_or_a_role_cannot_be_taken_without_it(pages: Pages) -> None:

@@ -110,7 +110,8 @@ def _page(
         request, "people.html", people=known, done=progress(store), token=token, token_of=token_of,
         personal=people.PERSONAL, gold={each.name: each for each in gold_accuracy(store)},
         speeds={each.name: each for each in speeds(store)}, agreed=agreement(store) if measured else None,
-        disputes=_disputes(store), layouts=list(exports.LAYOUTS), splits=_splits(store), place=store.place, link=str(request.base_url.replace(scheme="https" if is_encrypted(request) else "http")),
+        disputes=_disputes(store), layouts=list(exports.LAYOUTS), splits=_splits(store), place=store.place,
+        link=str(request.base_url.replace(scheme="https" if is_encrypted(request) else "http")),
     )  # fmt: skip
 
 

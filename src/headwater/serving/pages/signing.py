@@ -1,8 +1,9 @@
 """Who is there, and whether a request comes from our own pages.
 
 A token is the server's own (its holder is an administrator) or a person's. A link `/?token=…` or the form puts it into
-a cookie that scripts cannot read and requests of other sites do not carry, but for links that are followed. On loopback without a token whoever is there may do
-everything, and gives a name in order to judge; a person who has a token has to show it there, too.
+a cookie that scripts cannot read and requests of other sites do not carry, but for links that are followed. On loopback
+without a token whoever is there may do everything, and gives a name in order to judge; a person who has a token has to
+show it there, too.
 """
 
 from __future__ import annotations

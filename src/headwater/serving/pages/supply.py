@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from headwater import rounds, storage
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.feedback.queue import Queue
+from headwater.feedback.queue import Progress, Queue
 from headwater.feedback.store import TABLES, Store
 from headwater.feedback.uncertainty import preference_entropy
 from headwater.models.generate import Answer, Sampling
@@ -70,9 +70,11 @@ class Supply:
         self._work: asyncio.Task[None] | None = None
         self.is_at_work = False
 
-    def ask(self) -> None:
-        """Has more tasks made, unless they are being made, or every prompt has been asked."""
-        if self.is_at_work or self._left == []:
+    def ask(self, done: Progress, left: int) -> None:
+        """Has more tasks made where few are left for who is there, unless they are being made, or every prompt has been
+        asked. An adjudicator gets none of them, so none are made for one.
+        """
+        if done.adjudicates or left >= self.low or self.is_at_work or self._left == []:
             return
         self.is_at_work = True
         from_thread.run_sync(self._start)
