@@ -108,11 +108,15 @@ def prompt_ids(model: Model, tokenizer: Tokenizer, conversation: list[dict[str, 
         return tokenizer.encode(last, special=True)
     if not tokenizer.has_chat_template:
         return opening_ids(tokenizer, last)
+    most = model.config.context * tokenizer.longest_token
     while True:
-        ids = tokenizer.chat(conversation, continuation="")
         first = 1 if conversation[0]["role"] == "system" else 0
-        if len(ids) + _ROOM <= model.config.context or len(conversation) == first + 1:
-            return ids
+        is_short = len(conversation) <= first + 1
+        # So much text cannot be so few tokens: it is not cut into tokens to find that out.
+        if is_short or sum(len(turn["content"]) for turn in conversation) <= most:
+            ids = tokenizer.chat(conversation, continuation="")
+            if len(ids) + _ROOM <= model.config.context or is_short:
+                return ids
         conversation = [*conversation[:first], *conversation[first + 2 :]]
 
 

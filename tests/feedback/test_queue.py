@@ -13,7 +13,7 @@ import pytest
 from headwater.errors import UserError
 from headwater.feedback.adjudication import opinions, waiting
 from headwater.feedback.people import disable, enable
-from headwater.feedback.queue import Queue, progress, seen_order
+from headwater.feedback.queue import Queue, is_to_be_judged, progress, seen_order
 from headwater.feedback.store import Store
 
 START = 1_700_000_000
@@ -240,6 +240,7 @@ def test_an_adjudicator_settles_what_contradicts(work: Work) -> None:
         work.queue.judge(work.bo, task, f"b{task}", ranking=work.order(*other), note="sure")
     assert waiting(work.store) == [against, third]
     assert progress(work.store).contradictory == 2
+    assert progress(work.store, judge).own_left == 2
     given = work.queue.next_task(judge)
     assert given is not None
     assert (given.task, given.adjudicates) == (third, True)
@@ -247,6 +248,8 @@ def test_an_adjudicator_settles_what_contradicts(work: Work) -> None:
     other = work.queue.next_task(second)
     assert other is not None
     assert other.task == against
+    for adjudicator in (judge, second):  # each has one of the two before them
+        assert progress(work.store, adjudicator).own_left == 1
     assert [(said.name, said.note) for said in opinions(work.store, third)] == [("Ada", None), ("Bo", "sure")]
     work.queue.skip(second, against, "s")
     assert waiting(work.store) == [against, third]
@@ -302,3 +305,27 @@ def test_fifty_people_at_once_lose_nothing_and_double_nothing(work: Work) -> Non
     assert work.store.counts()["lease"] == 0
     assert progress(work.store).finished == 20
     assert work.store.problems() == []
+
+
+def test_contradictions_are_counted_for_nobody_who_does_not_settle_them(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes half of the time, at every judgement."""
+    work.task(wanted=2)
+
+    def count(_: object) -> list[tuple[int, float]]:
+        raise AssertionError("contradictions are counted")
+
+    monkeypatch.setattr("headwater.feedback.queue.contradictory_tasks", count)
+    assert progress(work.store, work.ada).own_left == 1
+
+
+def test_an_answer_is_to_be_judged_until_something_is_said_of_it(work: Work) -> None:
+    task, free = work.task(wanted=3), work.store.add_response(work.prompt, "in no task")
+    answer = work.answers[2]
+    assert is_to_be_judged(work.store, work.ada, answer)
+    assert not is_to_be_judged(work.store, work.ada, free)
+    work.queue.judge(work.ada, task, "a", ranking=work.order(0, 1, 2, 3))
+    assert not is_to_be_judged(work.store, work.ada, answer)
+    work.queue.skip(work.bo, task, "b")  # they may come back to it
+    assert is_to_be_judged(work.store, work.bo, answer)

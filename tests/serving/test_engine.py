@@ -184,6 +184,31 @@ def test_a_failure_is_told_and_the_next_request_is_answered(engine, caplog):
     assert "out of memory" in caplog.text
 
 
+def test_a_prompt_without_room_is_refused_alone(engine):
+    """Nobody else's answer ends by it, running or waiting."""
+    running = engine(slots=2)
+
+    async def ask():
+        beside = Order([[5, 6]], Sampling(40), [1], follows=True)
+        running.submit("m", beside)
+        pieces = aiter(beside)
+        await anext(pieces)
+        long = Order([[7], [3] * 64, [8]], Sampling(30), [1, 2, 3])
+        running.submit("m", long)
+        after = asyncio.ensure_future(answers(running, [[9]], Sampling(3), [1]))
+        with pytest.raises(Refusal) as caught:
+            await long.wait()
+        assert (caught.value.status, "64 tokens" in caught.value.message) == (400, True)
+        assert len((await after)[0]) == 3
+        return [piece async for piece in pieces]
+
+    generator = running.lines["m"].generator
+    assert asyncio.run(ask())[-1].ending == "length"
+    settled(lambda: running.running == running.waiting == 0)
+    assert running.lines["m"].generator is generator
+    assert generator.free == 2
+
+
 def test_other_work_is_done_between_the_steps(engine):
     running = engine()
 

@@ -43,7 +43,7 @@ def test_names_that_are_not_the_server_s_are_refused(here):
 
 
 def test_pages_of_other_sites_are_refused(here):
-    for origin in ("http://evil.example", "null", f"http://localhost:{here.port}"):
+    for origin in ("http://evil.example", "null", "http://[", f"http://localhost:{here.port}"):
         answer = httpx.post(f"{here.url}/v1/completions", json=BODY, headers={"origin": origin})
         assert answer.status_code == 403
         assert "access-control-allow-origin" not in answer.headers

@@ -74,6 +74,18 @@ def test_it_says_what_is_served_where_and_ends_at_ctrl_c(model, folders):
         assert (process.returncode, out, errors) == (0, "", "Stopped.\n")
 
 
+def test_a_proxy_may_stand_before_a_server_with_a_token(model):
+    """It passes on the name by which the browser asked; a page's posts then come from that name."""
+    told = {"host": "words.example:8443", "origin": "https://words.example:8443"}
+    with started(model, HEADWATER_TOKEN=TOKEN) as (_, lines):
+        url = address_in(lines)
+        assert httpx.get(f"{url}/v1/models", headers=told).status_code == 401
+        assert httpx.get(f"{url}/v1/models", headers=told | {"authorization": f"Bearer {TOKEN}"}).status_code == 200
+        assert httpx.post(f"{url}/sign-in", data={"token": TOKEN}, headers=told).status_code == 303
+        other = told | {"origin": "https://words.example"}
+        assert httpx.post(f"{url}/sign-in", data={"token": TOKEN}, headers=other).status_code == 403
+
+
 def test_running_answers_end_before_it_does_at_a_signal(model):
     with started(model, HEADWATER_TOKEN=TOKEN) as (process, lines):
         assert TOKEN not in "".join(lines)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, and_, func, not_, select
@@ -188,6 +188,20 @@ class Queue:
         return until
 
 
+def is_to_be_judged(store: Store, annotator: int, response: int) -> bool:
+    """Whether an answer is in a task of which this person has said nothing: who wrote it may not be told to them yet."""
+    said = select(JUDGEMENT.c.task_id).where(
+        JUDGEMENT.c.annotator_id == annotator, JUDGEMENT.c.task_id.is_not(None), not_(skipped())
+    )
+    tasks = (
+        select(TASK.c.responses)
+        .join(RESPONSE, RESPONSE.c.prompt_id == TASK.c.prompt_id)
+        .where(RESPONSE.c.id == response, TASK.c.id.not_in(said))
+    )
+    with store.reading() as connection:
+        return any(response in responses for responses in connection.execute(tasks).scalars())
+
+
 def seen_order(task: int, annotator: int, responses: Sequence[int]) -> list[int]:
     """The order in which this person sees these answers: by hash, so as good as shuffled and the same for ever."""
     return sorted(responses, key=lambda response: _chance(f"{task} {annotator} {response}"))
@@ -265,16 +279,25 @@ def _open(connection: Connection, annotator: int) -> RowMapping | None:
 
 def _to_settle(connection: Connection) -> RowMapping | None:
     """The contradictory task of the highest priority that no adjudicator has, settled or skipped."""
+    found = [(-priority, task) for task, priority in _unsettled(connection, contradictory_tasks(connection))]
+    return _task(connection, min(found)[1]) if found else None
+
+
+def _unsettled(
+    connection: Connection, contradictory: Sequence[tuple[int, float]], annotator: int | None = None
+) -> list[tuple[int, float]]:
+    """Of contradictory tasks those that no adjudicator has, settled or skipped; and what `annotator` has before them."""
     role = ANNOTATOR.c.role == "adjudicator"
     held = select(LEASE.c.task_id).join(ANNOTATOR, ANNOTATOR.c.id == LEASE.c.annotator_id).where(role)
+    if annotator is not None:
+        held = held.where(LEASE.c.annotator_id != annotator)
     said = (
         select(JUDGEMENT.c.task_id)
         .join(ANNOTATOR, ANNOTATOR.c.id == JUDGEMENT.c.annotator_id)
         .where(role, JUDGEMENT.c.task_id.is_not(None))
     )
     busy = {*connection.execute(held).scalars(), *connection.execute(said).scalars()}
-    found = [(-priority, task) for task, priority in contradictory_tasks(connection) if task not in busy]
-    return _task(connection, min(found)[1]) if found else None
+    return [each for each in contradictory if each[0] not in busy]
 
 
 def _assignment(connection: Connection, task: RowMapping, annotator: int, until: int | None, role: str) -> Assignment:
@@ -297,8 +320,9 @@ class Progress:
     tasks, wanted   tasks, and judgements that are wanted of them together
     judged          of those that are wanted, how many there are
     finished        tasks that have all that are wanted, or that an adjudicator settled
-    contradictory   tasks that wait for an adjudicator
+    contradictory   tasks that wait for an adjudicator; not counted for a person who is none, as it takes a while: 0
     own, own_skipped, own_left  of one person: judged, skipped, and waiting for them (gold questions are among the judged)
+    adjudicates     whether that person is an adjudicator: contradictory tasks are all that waits for them
     """
 
     tasks: int
@@ -309,6 +333,7 @@ class Progress:
     own: int = 0
     own_skipped: int = 0
     own_left: int = 0
+    adjudicates: bool = False
 
 
 def progress(store: Store, annotator: int | None = None) -> Progress:
@@ -325,14 +350,20 @@ def progress(store: Store, annotator: int | None = None) -> Progress:
         closed = {row.id for row in rows if row.places >= row.wanted or row.settled is not None}
         whole = Progress(
             len(rows), sum(row.wanted for row in rows), sum(min(row.places, row.wanted) for row in rows), len(closed),
-            len(contradictory_tasks(connection)),
+            0,
         )  # fmt: skip
         if annotator is None:
-            return whole
+            return replace(whole, contradictory=len(contradictory_tasks(connection)))
+        adjudicates = (
+            connection.execute(select(ANNOTATOR.c.role).where(ANNOTATOR.c.id == annotator)).scalar() == "adjudicator"
+        )
         own = and_(JUDGEMENT.c.annotator_id == annotator, JUDGEMENT.c.task_id.is_not(None), standing())
         said = connection.execute(select(JUDGEMENT.c.task_id).where(own, not_(skipped()))).scalars().all()
         passed = connection.execute(select(JUDGEMENT.c.task_id).where(own, skipped())).scalars().all()
-        left = {row.id for row in rows} - closed - set(said) - set(passed)
-    return Progress(
-        whole.tasks, whole.wanted, whole.judged, whole.finished, whole.contradictory, len(said), len(passed), len(left)
-    )
+        if adjudicates:
+            contradictory = contradictory_tasks(connection)
+            whole = replace(whole, contradictory=len(contradictory))
+            left = {task for task, _ in _unsettled(connection, contradictory, annotator)}
+        else:
+            left = {row.id for row in rows} - closed - set(said) - set(passed)
+    return replace(whole, own=len(said), own_skipped=len(passed), own_left=len(left), adjudicates=adjudicates)

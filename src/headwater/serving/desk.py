@@ -90,7 +90,7 @@ class Desk:
             ids = served.tokenizer.chat([turn.model_dump() for turn in turns], begun)
         except UserError as error:
             raise Refusal(400, served.without_paths(error), "messages", "invalid_value") from None
-        return self._fitting(served, ids, "messages")
+        return self.fitting(served, ids, "messages")
 
     def prompts(self, served: Served, asked: CompletionRequest) -> list[list[int]]:
         """The tokens of prompts to go on from."""
@@ -100,7 +100,7 @@ class Desk:
             if isinstance(prompt, str):
                 prompt = self._encoded(served, prompt, param)
             check_ids(served, prompt, param)
-            found.append(self._fitting(served, prompt, param))
+            found.append(self.fitting(served, prompt, param))
         return found
 
     def capacity(self, served: Served) -> int:
@@ -116,7 +116,8 @@ class Desk:
         except UserError as error:  # an empty text, and no token to begin with
             raise Refusal(400, served.without_paths(error), param, "invalid_value") from None
 
-    def _fitting(self, served: Served, ids: list[int], param: str) -> list[int]:
+    def fitting(self, served: Served, ids: list[int], param: str) -> list[int]:
+        """The tokens themselves. Raises Refusal where they leave no room for an answer."""
         capacity = self.capacity(served)
         try:
             room = capacity - len(first_tokens(served.model, ids))

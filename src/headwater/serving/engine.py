@@ -208,12 +208,20 @@ class Engine:
 
     def _begin_next(self, line: Line) -> bool:
         """Takes the next prompt that waits into a slot. Not while one that begins alike is read: it will be there then."""
-        with self._changed:
-            if not line.waiting or line.generator.is_being_read(line.waiting[0].prompt):
+        if not line.waiting:
+            return False
+        ticket, generator = line.waiting[0], line.generator  # only this thread takes tickets away
+        try:
+            if generator.is_being_read(ticket.prompt):
                 return False
-            ticket = line.waiting.popleft()
-            line.running.append(ticket)
-        ticket.answer = line.generator.begin(ticket.prompt, ticket.order.sampling, ticket.seed)
+            ticket.answer = generator.begin(ticket.prompt, ticket.order.sampling, ticket.seed)
+        except UserError as error:  # this order's own mistake: the others go on
+            ticket.order.leave()
+            ticket.order.tell([Refusal(400, str(error), code="invalid_value")])
+        with self._changed:
+            line.waiting.popleft()
+            if ticket.answer is not None:
+                line.running.append(ticket)
         return True
 
     def _tell(self, line: Line) -> None:

@@ -78,7 +78,7 @@ class Guard:
         if self.hosts is not None and host not in self.hosts:
             raise Refusal(403, "This host name is none of the server's: use its address.", None, "host_not_allowed")
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc.encode("latin-1") != headers.get(b"host"):
+        if origin is not None and not is_own(origin.decode("latin-1"), headers.get(b"host", b"").decode("latin-1")):
             raise Refusal(403, "Pages of other sites may not ask here.", None, "origin_not_allowed")
         page = self.is_page(scope["path"])
         if self.token is not None and scope["path"] != OPEN and not page:
@@ -138,6 +138,14 @@ async def _refuse(refusal: Refusal, send: Send) -> None:
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
+
+
+def is_own(origin: str, host: str) -> bool:
+    """Whether an Origin header names the site that a Host header asks for."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:  # no address at all
+        return False
 
 
 def _too_large() -> Refusal:

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +162,7 @@ def serve(
         chosen = choose_precision(cast(Precision, precision))
         desk = Desk([models.load(name, folder, DTYPES[chosen]) for name, folder in folders.items()], limits)
         with open_site(names, root, desk, folders, token, store) as site:
-            app = build(desk, site, token=token, hosts=LOOPBACK if address.is_local else None)
+            app = build(desk, site, token=token, hosts=allowed_hosts(address, token))
             url = address.url(listener.getsockname()[1])
             said = [f"{url}/v1 serves", *_told(desk, chosen)]
             if made:
@@ -205,6 +205,11 @@ def listening(address: Address) -> socket.socket:
         if error.errno == errno.EACCES:
             raise UserError(f"Port {address.port} is only for the system: give one above 1023.") from None
         raise UserError(f"--host {address.host} is no address of this machine: give one such as 127.0.0.1.") from None
+
+
+def allowed_hosts(address: Address, token: str | None) -> Collection[str] | None:
+    """By which names the server may be asked; None: any. Where a token protects it there may be a proxy before it."""
+    return LOOPBACK if address.is_local and token is None else None
 
 
 def checked_token(token: str | None) -> str | None:

@@ -117,3 +117,19 @@ def test_the_keyboard_alone_leads_through_a_page(visit: Visit) -> None:
     page.locator(".answer.placed").wait_for()
     assert page.evaluate("() => document.activeElement.closest('.answer')?.dataset.id ?? null") == "1"
     assert page.locator("#whisper").text_content().startswith("Order:")
+
+
+def test_what_the_server_refuses_is_told_in_words_whatever_form_it_has(visit: Visit) -> None:
+    visitor = visit().named("Ada")
+    page = visitor.page
+    page.goto("/judge")
+
+    def told(sent: str) -> str:
+        script = f"import('/static/page.js').then(({{ send }}) => send('/judge/back', {sent})).catch((error) => error.message)"
+        return str(page.evaluate(script))
+
+    assert told("{ before: 'x'.repeat(2_000_000) }") == "The body is larger than 1,048,576 bytes."
+    assert "does not fit" in told("{ before: -1 }")
+    page.route("**/judge/back", lambda route: route.fulfill(status=500, json={"detail": "x"}))
+    assert "500" in told("{}")
+    visitor.wrong.clear()  # the browser tells what was refused

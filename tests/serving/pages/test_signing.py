@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from browsing import Pages, Visitor, serving
+from browsing import Pages, Visitor, add_task, serving
 from headwater.feedback import people
+from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
 from headwater.serving.pages.signing import local
 from headwater.serving.pages.site import Site
@@ -60,8 +62,16 @@ def test_the_servers_token_makes_an_administrator_who_gives_a_name_to_judge(guar
         assert (came.status_code, came.headers["location"]) == (303, "/people")
         cookie = came.headers["set-cookie"]
         assert "HttpOnly" in cookie
-        assert "SameSite=strict" in cookie
+        assert "SameSite=lax" in cookie  # so that links in letters lead on
+        assert "Secure" not in cookie
+        with client(guarded) as other:
+            proxied = other.get("/", params={"token": TOKEN}, headers={"x-forwarded-proto": "https"})
+            assert "Secure" in proxied.headers["set-cookie"]
         assert owner.get("/people").status_code == 200
+        added = owner.post(
+            "/people/add", data={"name": "Cy", "role": "annotator"}, headers={"x-forwarded-proto": "https"}
+        )
+        assert guarded.url.replace("http:", "https:") in added.text
         assert owner.get("/judge").headers["location"] == "/sign-in?next=%2Fjudge"
         assert owner.post("/sign-in", data={"name": "Ada", "next": "/judge"}).headers["location"] == "/judge"
         assert owner.get("/judge").status_code == 200
@@ -76,6 +86,18 @@ def test_a_persons_token_lets_them_judge_but_not_administer_until_it_is_disabled
         assert bo.post("/people/add", data={"name": "C", "role": "admin"}).status_code == 403
         people.disable(guarded.store, "Bo")
         assert bo.get("/judge").status_code == 303
+
+
+def test_who_wrote_an_answer_is_told_once_it_is_judged(guarded: Pages) -> None:
+    bo, token = people.add_person(guarded.store, "Bo")
+    task, answers = add_task(guarded.store, "ranking", ["a", "b"])
+    with client(guarded) as someone:
+        someone.get("/", params={"token": token})
+        before = someone.get(f"/answers/{answers[0]}")
+        assert (before.status_code, "model-0" in before.text) == (403, False)
+        Queue(guarded.store).judge(bo, task, "client 1", ranking=[[answers[0]], [answers[1]]])
+        after = someone.get(f"/answers/{answers[0]}")
+        assert (after.status_code, "model-0" in after.text) == (200, True)
 
 
 def test_a_name_with_a_token_or_a_role_cannot_be_taken_without_it(pages: Pages) -> None:
@@ -94,7 +116,7 @@ def test_requests_of_other_sites_change_nothing(pages: Pages) -> None:
     with client(pages) as ada:
         ada.post("/sign-in", data={"name": "Ada"})
         for deed in DEEDS:
-            for strange in ({"origin": "http://evil.example"}, {"origin": "null"}):
+            for strange in ({"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://["}):
                 assert ada.post(deed, json={}, headers=strange).status_code == 403, deed
         with httpx.Client(base_url=pages.url, cookies=ada.cookies) as bare:
             assert bare.post("/people/add", data={"name": "E", "role": "admin"}).status_code == 403
@@ -107,6 +129,28 @@ def test_requests_of_other_sites_change_nothing(pages: Pages) -> None:
         rebound = ada.get("/", headers={"host": "evil.example"})
         assert rebound.status_code == 403
     assert [person.name for person in people.people(pages.store)] == ["Ada", "E"]
+
+
+def test_numbers_that_no_database_holds_are_refused(pages: Pages) -> None:
+    large = 2**63
+    sent = {
+        "/judge/hold": {"task": large},
+        "/judge/back": {"before": large},
+        "/annotate/next": {"before": large},
+        "/annotate/rate": {"response": large, "axes": {"helpful": 3}, "client_id": "client 1"},
+        "/annotate/write": {"request": "a", "text": "b", "client_id": "client 2", "milliseconds": large},
+        "/chat/judge": {"kind": "thumb", "answers": ["a"], "client_id": "client 3", "supersedes": large},
+    }
+    said = {"task": 1, "client_id": "client 4", "ranking": [[1]]}
+    strange = {"task": large, "ranking": [[large]], "edit_of": large, "supersedes": large, "milliseconds": large}
+    with client(pages) as ada:
+        ada.post("/sign-in", data={"name": "Ada"})
+        for deed, body in [*sent.items(), *(("/judge/say", said | {name: value}) for name, value in strange.items())]:
+            assert ada.post(deed, json=body).status_code == 422, (deed, body)
+        for place in (f"/answers/{large}", "/answers/-1", f"/runs/made-up/curves/sft?after={large}"):
+            assert ada.get(place).status_code == 422, place
+        assert ada.get(f"/answers/{large - 1}").status_code == 404
+        assert ada.post("/judge/hold", json={"task": large - 1}).status_code == 400
 
 
 def test_every_page_has_a_strict_policy(pages: Pages) -> None:
@@ -137,6 +181,20 @@ def test_strange_paths_are_not_found(pages: Pages) -> None:
                       "/runs/made-up/curves/gone"):  # fmt: skip
             assert ada.get(place).status_code in (400, 404), place
         assert ada.get("/answers/x").status_code == 422
+
+
+def test_a_link_with_a_token_is_followed_from_another_site(guarded: Pages, chromium: Any) -> None:
+    _, token = people.add_person(guarded.store, "Bo")
+    visitor = Visitor(chromium, guarded)
+    page, link = visitor.page, f"{guarded.url}/?token={token}&next=/judge"
+    letter = {"body": f'<a href="{link}">Judge</a>', "content_type": "text/html"}
+    page.route("http://letters.example/", lambda route: route.fulfill(**letter))
+    page.goto("http://letters.example/")
+    page.get_by_role("link", name="Judge").click()
+    page.wait_for_url(lambda url: not url.startswith("http://letters.example"))
+    page.locator("h1").wait_for()
+    assert page.url == f"{guarded.url}/judge"
+    visitor.context.close()
 
 
 def test_signing_in_and_leaving_with_a_browser(pages: Pages, visit: Visit) -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from browsing import Pages, Visitor, serving
+from browsing import Pages, Visitor, add_task, serving
 from dialogues import recipe
 from headwater import pipeline, rounds
-from headwater.feedback.people import people
+from headwater.feedback.people import add_person, people
 from headwater.feedback.queue import progress
 from headwater.feedback.store import TABLES, Store
 from headwater.recipe import validate
 from headwater.rlhf.asking import tasks_of
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run
+from headwater.serving.pages import supply
+from headwater.serving.pages.answering import TooLong
 from headwater.serving.pages.opening import open_site
 from headwater.serving.pages.supply import AT_ONCE, JUDGEMENTS
+from headwater.tasks.task import Prompt
 from served import settled
 
 ANOTHER = """task => document.getElementById('stand').dataset.task !== task
@@ -93,6 +99,59 @@ def test_a_run_is_asked_judged_and_learnt_from(run: Run, pages: Pages, visit: Ca
         ]
     assert said
     assert all(ranking.round == 2 and len(ranking.groups) == 3 for ranking in said)
+
+
+def test_a_prompt_without_room_is_left_out_and_the_next_ones_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Draws:
+        async def draw(self, _model: str, ids: list[int], *_: Any) -> list[int]:
+            if len(ids) > 3:
+                raise TooLong("no room")
+            return ids
+
+    monkeypatch.setattr(supply, "sampling_of", lambda *_: None)
+    monkeypatch.setattr(supply, "seeds_of", lambda *_: [1])
+    made = object.__new__(supply.Supply)
+    written: list[Any] = []
+    made._draws, made._name, made._stage, made._tokenizer = Draws(), "m", None, None  # type: ignore[assignment]
+    made._left = [(place, "train", Prompt((), "", ids, "s")) for place, ids in enumerate(((1,), (1,) * 4, (2,)))]
+    monkeypatch.setattr(made, "_write", lambda *given: (written.append(given[2]), []))
+
+    async def rank(*_: Any) -> None:
+        pass
+
+    monkeypatch.setattr(made, "_rank", rank)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, made._make()).result()
+    assert (written, made._left) == ([(1,), (2,)], [])
+
+
+def test_more_is_asked_only_for_who_will_get_it_and_has_little_left(pages: Pages) -> None:
+    """Not at every look at the first page, and not for an adjudicator."""
+    made: Any = pages.site.supply
+    settled(lambda: not made.is_at_work)
+    asked: list[bool] = []
+    made._start = lambda: asked.append(True)
+
+    def looks(who: httpx.Client) -> int:
+        asked.clear()
+        for path in ("/", "/judge/next"):
+            made.is_at_work = False
+            (who.get(path) if path == "/" else who.post(path, json={})).raise_for_status()
+        return len(asked)
+
+    _, token = add_person(pages.store, "Eve", "adjudicator")
+    with httpx.Client(base_url=pages.url, headers={"origin": pages.url}, follow_redirects=True) as ada:
+        ada.post("/sign-in", data={"name": "Ada"})
+        wanting = ada.post("/judge/next", json={}).json()["progress"]["left"] < made.low
+        assert looks(ada) == (2 if wanting else 0)
+        for _ in range(made.low):
+            add_task(pages.store, "ranking", ["a", "b"])
+        assert looks(ada) == 0
+    with httpx.Client(base_url=pages.url, headers={"origin": pages.url}, follow_redirects=True) as eve:
+        eve.cookies.set("headwater_token", token)
+        assert looks(eve) == 0
+        assert eve.post("/judge/next", json={}).json()["progress"]["left"] == 0
+    made.is_at_work = False
 
 
 def test_guidelines_beside_the_store_are_shown(run: Run, visit: Callable[..., Visitor]) -> None:

@@ -15,7 +15,7 @@ from headwater.feedback.store import TABLES
 from headwater.serving.pages import said
 from headwater.serving.pages.judge import AXES, HIGHEST
 from headwater.serving.pages.signing import Judging
-from headwater.serving.pages.site import Site, page, site_of
+from headwater.serving.pages.site import Site, Whole, page, site_of
 
 router = APIRouter()
 OfSite = Annotated[Site, Depends(site_of)]
@@ -31,7 +31,7 @@ class Written(BaseModel):
     request: Text
     text: Text
     client_id: ClientId
-    milliseconds: int | None = Field(None, ge=0)
+    milliseconds: Whole | None = None
 
 
 class Rated(BaseModel):
@@ -39,11 +39,11 @@ class Rated(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    response: int
+    response: Whole
     axes: dict[Annotated[str, Field(min_length=1, max_length=60)], float] = Field({}, max_length=20)
     edit: Text | None = None
     client_id: ClientId
-    milliseconds: int | None = Field(None, ge=0)
+    milliseconds: Whole | None = None
 
 
 class Next(BaseModel):
@@ -51,7 +51,7 @@ class Next(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    before: int | None = None
+    before: Whole | None = None
 
 
 @router.get("/annotate")

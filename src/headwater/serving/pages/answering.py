@@ -14,6 +14,11 @@ from headwater.errors import UserError
 Message = dict[str, str]
 """{"role": "user" | "assistant" | "system", "content": text}."""
 
+
+class TooLong(UserError):
+    """A prompt that leaves the model no room for an answer."""
+
+
 _REMEMBERED = 4_000
 """Answers that can still be judged; a longer ago one has to be given again."""
 

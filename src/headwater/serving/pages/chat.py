@@ -17,7 +17,7 @@ from headwater.feedback.judgements import Judgement
 from headwater.serving.pages import said
 from headwater.serving.pages.answering import Answered, Served, Wish, served
 from headwater.serving.pages.signing import Entered, Judging
-from headwater.serving.pages.site import HEADERS, Site, page, site_of
+from headwater.serving.pages.site import HEADERS, Site, Whole, page, site_of
 
 LONGEST_ANSWER = 512
 """Tokens that a visitor may ask for."""
@@ -70,8 +70,8 @@ class Word(BaseModel):
     up: bool = True
     text: str | None = Field(None, max_length=100_000)
     client_id: str = Field(min_length=8, max_length=80)
-    milliseconds: int | None = Field(None, ge=0)
-    supersedes: int | None = None
+    milliseconds: Whole | None = None
+    supersedes: Whole | None = None
 
 
 @router.get("/chat")

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
-from starlette.concurrency import run_in_threadpool
-
 from headwater import storage
 from headwater.chat import prompt_ids, stop_tokens
 from headwater.errors import UserError
 from headwater.models.generate import Answer, Ending, Sampling
 from headwater.rlhf.dialogues import dialogue_ids
-from headwater.serving.desk import Desk
+from headwater.serving.desk import Desk, check_length
 from headwater.serving.failure import Refusal
 from headwater.serving.measures import scored
 from headwater.serving.orders import Order
-from headwater.serving.pages.answering import Finish, Message, Piece, Served, Wish
+from headwater.serving.pages.answering import Finish, Message, Piece, Served, TooLong, Wish
 from headwater.serving.served import SCORES, WRITES
 from headwater.serving.served import Served as SomeModel
 
@@ -47,7 +45,12 @@ class DeskAnswering:
     async def stream(self, model: str, conversation: Sequence[Message], wish: Wish) -> AsyncIterator[Piece]:
         """As `Answering.stream`."""
         served, capacity = self.desk.served[model], self.desk.line(model).capacity
-        ids = await run_in_threadpool(prompt_ids, served.model, served.tokenizer, list(conversation))
+        kept = [each for each in conversation[:-1] if each["role"] == "system"] + [conversation[-1]]
+        try:
+            check_length(served, sum(len(each["content"]) for each in kept), capacity, "conversation")
+        except Refusal as refusal:
+            raise UserError(refusal.message) from None
+        ids = await self.desk.encode(lambda: prompt_ids(served.model, served.tokenizer, list(conversation)))
         if len(ids) >= capacity:
             raise UserError(
                 f"The conversation has {len(ids)} tokens and the model holds {capacity}: shorten it, or begin a new one."
@@ -66,7 +69,13 @@ class DeskAnswering:
             order.leave()
 
     async def draw(self, model: str, ids: Sequence[int], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
-        """Several answers to one prompt, given as tokens. Raises UserError where the engine takes nothing now."""
+        """Several answers to one prompt, given as tokens. Raises TooLong where they leave no room for an answer, UserError
+        where the engine takes nothing now.
+        """
+        try:
+            self.desk.fitting(self.desk.served[model], list(ids), "prompt")
+        except Refusal as refusal:
+            raise TooLong(refusal.message) from None
         order = Order([list(ids)] * len(seeds), sampling, list(seeds))
         try:
             self.desk.engine.submit(model, order)

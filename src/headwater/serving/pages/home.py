@@ -28,10 +28,10 @@ def show(
         return with_token(request, token, local(where))
     if not visitor.may_enter:
         return RedirectResponse("/sign-in", 303, HEADERS)
-    if site.supply is not None:
-        site.supply.ask()
     done = progress(site.store, None if visitor.person is None else visitor.person.id)
     waiting = done.tasks - done.finished if visitor.person is None else done.own_left
+    if site.supply is not None:
+        site.supply.ask(done, waiting)
     return page(
         request, "home.html", models=list(site.answering.models), runs=len(catalogue.all_runs(site.root)),
         waiting=waiting, judged=done.own,

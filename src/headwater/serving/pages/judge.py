@@ -9,10 +9,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from headwater.feedback.adjudication import opinions
-from headwater.feedback.people import Person
-from headwater.feedback.queue import Assignment, Queue, progress
+from headwater.feedback.queue import Assignment, Progress, Queue, progress
 from headwater.serving.pages.signing import Judging
-from headwater.serving.pages.site import Site, page, site_of
+from headwater.serving.pages.site import Site, Whole, page, site_of
 
 AXES = ("helpful", "honest", "harmless", "fluent")
 """The scales of a rating; people add their own."""
@@ -31,17 +30,17 @@ class Said(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    task: int
+    task: Whole
     client_id: str = Field(min_length=8, max_length=80)
-    ranking: list[list[int]] | None = Field(None, max_length=100)
+    ranking: list[list[Whole]] | None = Field(None, max_length=100)
     strength: float | None = Field(None, ge=0, le=3, allow_inf_nan=False)
     axes: dict[Annotated[str, Field(max_length=60)], float] | None = Field(None, max_length=20)
     edit: str | None = Field(None, max_length=_LONGEST_TEXT)
-    edit_of: int | None = None
+    edit_of: Whole | None = None
     flags: list[Annotated[str, Field(max_length=40)]] = Field([], max_length=8)
     note: str | None = Field(None, max_length=10_000)
-    milliseconds: int | None = Field(None, ge=0)
-    supersedes: int | None = None
+    milliseconds: Whole | None = None
+    supersedes: Whole | None = None
 
 
 class Back(BaseModel):
@@ -49,7 +48,7 @@ class Back(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    before: int | None = None
+    before: Whole | None = None
 
 
 class Held(BaseModel):
@@ -57,7 +56,7 @@ class Held(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    task: int
+    task: Whole
 
 
 @router.get("/judge")
@@ -70,10 +69,10 @@ def show(request: Request, site: OfSite, person: Judging) -> Response:
 @router.post("/judge/next")
 def next_task(site: OfSite, person: Judging) -> dict[str, Any]:
     """The person's next task, or none; `coming`: whether there will be one in a moment."""
-    given = Queue(site.store).next_task(person.id)
-    if site.supply is not None and (given is None or progress(site.store, person.id).own_left < site.supply.low):
-        site.supply.ask()
-    return _state(site, person, given)
+    given, done = Queue(site.store).next_task(person.id), progress(site.store, person.id)
+    if site.supply is not None:
+        site.supply.ask(done, done.own_left)
+    return _state(site, done, given)
 
 
 @router.post("/judge/say")
@@ -92,7 +91,7 @@ def back(asked: Back, site: OfSite, person: Judging) -> dict[str, Any]:
         return {"task": None}
     assignment, row = found
     names = ("id", "ranking", "strength", "axes", "edit", "edit_of", "flags", "note")
-    return {**_state(site, person, assignment), "said": {name: row[name] for name in names}}
+    return {**_state(site, progress(site.store, person.id), assignment), "said": {name: row[name] for name in names}}
 
 
 @router.post("/judge/hold")
@@ -101,9 +100,8 @@ def hold(held: Held, site: OfSite, person: Judging) -> dict[str, Any]:
     return {"until": Queue(site.store).renew(person.id, held.task)}
 
 
-def _state(site: Site, person: Person, given: Assignment | None) -> dict[str, Any]:
+def _state(site: Site, done: Progress, given: Assignment | None) -> dict[str, Any]:
     """A task as the page shows it, without who wrote the answers, and how far the person is."""
-    done = progress(site.store, person.id)
     counts = {"own": done.own, "left": done.own_left, "judged": done.judged, "wanted": done.wanted}
     if given is None:
         return {"task": None, "progress": counts, "coming": site.supply is not None and site.supply.is_at_work}

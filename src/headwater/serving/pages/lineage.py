@@ -12,12 +12,13 @@ from fastapi.responses import Response
 from sqlalchemy import select
 
 from headwater import catalogue, lineage
+from headwater.feedback.queue import is_to_be_judged
 from headwater.feedback.store import TABLES, Store
 from headwater.report.material import licences
 from headwater.runs import Run
 from headwater.serving.pages.runs import run_of
 from headwater.serving.pages.signing import Entered, Refused
-from headwater.serving.pages.site import Site, page, site_of
+from headwater.serving.pages.site import Site, Whole, page, site_of
 from headwater.stages.feedback import STORE
 from headwater.steps import STAGES
 
@@ -81,8 +82,11 @@ def judgements(request: Request, name: str, site: OfSite, _: Entered, first: Fro
 
 
 @router.get("/answers/{response}")
-def answer(request: Request, response: int, site: OfSite, _: Entered) -> Response:
-    """An answer of the store: who wrote it, and what was said of it."""
+def answer(request: Request, response: Whole, site: OfSite, visitor: Entered) -> Response:
+    """An answer of the store: who wrote it, and what was said of it. Not for who has still to judge it."""
+    person = visitor.person
+    if not visitor.is_admin and person is not None and is_to_be_judged(site.store, person.id, response):
+        raise Refused(403, "lineage.judge_first")
     tables = TABLES
     with site.store.reading() as connection:
         row = (

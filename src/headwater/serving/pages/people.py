@@ -20,7 +20,7 @@ from headwater.feedback.rater_agreement import agreement
 from headwater.feedback.raters import gold_accuracy, speeds
 from headwater.feedback.store import TABLES, Store
 from headwater.serving.pages.signing import Administering
-from headwater.serving.pages.site import HEADERS, Site, page, site_of
+from headwater.serving.pages.site import HEADERS, Site, is_encrypted, page, site_of
 
 router = APIRouter()
 OfSite = Annotated[Site, Depends(site_of)]
@@ -111,7 +111,8 @@ def _page(
         personal=people.PERSONAL, gold={each.name: each for each in gold_accuracy(store)},
         speeds={each.name: each for each in speeds(store)}, agreed=agreement(store) if measured else None,
         disputes=_disputes(store), layouts=list(exports.LAYOUTS), splits=_splits(store), place=store.place,
-        wanted=round(done.wanted / done.tasks) if done.tasks else 1, link=str(request.base_url),
+        wanted=round(done.wanted / done.tasks) if done.tasks else 1,
+        link=str(request.base_url.replace(scheme="https" if is_encrypted(request) else "http")),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, Response
 
 from headwater import catalogue
@@ -16,7 +16,7 @@ from headwater.report.material import answer_parts, evenly, read_json, read_line
 from headwater.runs import Run
 from headwater.serving.pages import curves
 from headwater.serving.pages.signing import Entered, Refused
-from headwater.serving.pages.site import HEADERS, REPORT_POLICY, Site, page, site_of
+from headwater.serving.pages.site import HEADERS, REPORT_POLICY, Site, Whole, page, site_of
 from headwater.steps import STAGES
 
 router = APIRouter()
@@ -112,7 +112,7 @@ def show(request: Request, name: str, site: OfSite, _: Entered) -> Response:
 
 
 @router.get("/runs/{name}/curves/{stage}")
-def rows(name: str, stage: str, site: OfSite, _: Entered, after: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
+def rows(name: str, stage: str, site: OfSite, _: Entered, after: Whole = 0) -> dict[str, Any]:
     """What a stage has measured from a place in its file on; a browser asks again from `next`."""
     if stage not in curves.CHARTS:
         raise UserError(f"The stage `{stage}` has no curves: name one of {', '.join(curves.CHARTS)}.")

@@ -1,8 +1,9 @@
 """Who is there, and whether a request comes from our own pages.
 
 A token is the server's own (its holder is an administrator) or a person's. A link `/?token=…` or the form puts it into
-a cookie that scripts cannot read and other sites cannot send. On loopback without a token whoever is there may do
-everything, and gives a name in order to judge; a person who has a token has to show it there, too.
+a cookie that scripts cannot read and requests of other sites do not carry, but for links that are followed. On loopback
+without a token whoever is there may do everything, and gives a name in order to judge; a person who has a token has to
+show it there, too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
@@ -19,8 +20,9 @@ from sqlalchemy import select
 from headwater.errors import UserError
 from headwater.feedback.people import Person, find_by_token
 from headwater.feedback.store import TABLES, Store
+from headwater.serving.guard import is_own
 from headwater.serving.pages import words
-from headwater.serving.pages.site import HEADERS, LANGUAGE_COOKIE, Site, page, site_of
+from headwater.serving.pages.site import HEADERS, LANGUAGE_COOKIE, Site, is_encrypted, page, site_of
 
 TOKEN_COOKIE, NAME_COOKIE = "headwater_token", "headwater_name"
 _YEAR = 365 * 24 * 3600
@@ -40,7 +42,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who asks. `person` is None for one who gave no name; `key`: holds the server's token, or none is needed."""
+    """Who asks.
+
+    person     None for one who gave no name
+    is_admin   holds the server's token, or none is needed, or is a person of that role
+    may_enter  sees the pages: an administrator, or a person by their own token
+    """
 
     person: Person | None
     is_admin: bool
@@ -90,7 +97,7 @@ def same_origin(request: Request) -> None:
         return
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
     site = request.headers.get("sec-fetch-site")
-    own = site == "same-origin" if origin is None else urlsplit(origin).netloc == host
+    own = site == "same-origin" if origin is None else is_own(origin, host)
     if not own:
         raise Refused(403, "sign.other_site")
 
@@ -107,9 +114,10 @@ def local(path: str | None) -> str:
 
 
 def keep(response: Response, request: Request, name: str, value: str) -> None:
-    """Sets a cookie that no script reads and no other site sends."""
-    secure = request.url.scheme == "https"
-    response.set_cookie(name, value, max_age=_YEAR, httponly=True, samesite="strict", secure=secure)
+    """Sets a cookie that no script reads and that other sites send along with nothing but a link that is followed: whoever
+    follows one from a letter is to be known at once. What changes something is checked by `same_origin`.
+    """
+    response.set_cookie(name, value, max_age=_YEAR, httponly=True, samesite="lax", secure=is_encrypted(request))
 
 
 def with_token(request: Request, token: str, where: str) -> Response:

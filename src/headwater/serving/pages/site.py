@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from pydantic import Field
 
 from headwater import __version__
 from headwater.feedback.store import Store
@@ -37,6 +38,9 @@ SECTIONS = ("chat", "judge", "annotate", "runs", "people")
 """The pages that the bar on top leads to."""
 
 LANGUAGE_COOKIE = "headwater_language"
+
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+"""A whole number that a database holds: an id, or milliseconds."""
 
 
 @dataclass
@@ -67,6 +71,11 @@ def site_of(request: Request) -> Site:
     """A dependency: the site that the application was built with."""
     site: Site = request.app.state.site
     return site
+
+
+def is_encrypted(request: Request) -> bool:
+    """Whether the browser came by https: to us, or to a proxy that says so."""
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
 
 
 def language_of(request: Request) -> str:

@@ -20,7 +20,7 @@ from headwater import rounds, storage
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.feedback.copying import copy_store, holds, is_empty
-from headwater.feedback.queue import Queue
+from headwater.feedback.queue import Progress, Queue
 from headwater.feedback.store import TABLES, Store
 from headwater.feedback.uncertainty import preference_entropy
 from headwater.models.generate import Answer, Sampling
@@ -29,6 +29,7 @@ from headwater.recipe import validate
 from headwater.rlhf.asking import choose_prompts, sampling_of, seeds_of, write_tasks
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run, Stage
+from headwater.serving.pages.answering import TooLong
 from headwater.stages.feedback import STORE
 from headwater.stages.judged import shares_to_ask
 from headwater.tasks.task import Message, Prompt, answer_text
@@ -47,7 +48,7 @@ class Draws(Protocol):
     """The served models, as far as new tasks need them."""
 
     async def draw(self, model: str, ids: Sequence[int], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
-        """Several answers to one prompt, in the order of the seeds."""
+        """Several answers to one prompt, in the order of the seeds. Raises TooLong where it leaves no room for them."""
         ...
 
     async def scores(self, run: str, conversation: Sequence[Message], texts: Sequence[str]) -> list[float] | None:
@@ -71,9 +72,11 @@ class Supply:
         self._work: asyncio.Task[None] | None = None
         self.is_at_work = False
 
-    def ask(self) -> None:
-        """Has more tasks made, unless they are being made, or every prompt has been asked."""
-        if self.is_at_work or self._left == []:
+    def ask(self, done: Progress, left: int) -> None:
+        """Has more tasks made where few are left for who is there, unless they are being made, or every prompt has been
+        asked. An adjudicator gets none of them, so none are made for one.
+        """
+        if done.adjudicates or left >= self.low or self.is_at_work or self._left == []:
             return
         self.is_at_work = True
         from_thread.run_sync(self._start)
@@ -87,9 +90,13 @@ class Supply:
                 self._left = await run_in_threadpool(self._unasked)
             for place, share, prompt in self._left[:AT_ONCE]:
                 sampling, seeds = sampling_of(self._stage, self._tokenizer), seeds_of(self._stage, place)
-                answers = await self._draws.draw(self._name, prompt.ids, sampling, seeds)
-                task, texts = await run_in_threadpool(self._write, share, prompt, answers, seeds)
-                await self._rank(task, prompt, texts)
+                try:
+                    answers = await self._draws.draw(self._name, prompt.ids, sampling, seeds)
+                except TooLong as error:
+                    LOG.info("A prompt is left out: %s", error)
+                else:
+                    task, texts = await run_in_threadpool(self._write, share, prompt, answers, seeds)
+                    await self._rank(task, prompt, texts)
                 self._left = self._left[1:]
         except UserError as error:
             LOG.info("No new answers to judge: %s", error)

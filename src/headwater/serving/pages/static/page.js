@@ -62,7 +62,8 @@ export async function post(path, body, options = {}) {
 
 async function reason(answer) {
   try {
-    return (await answer.json()).error;
+    const { error } = await answer.json();
+    return error?.message ?? error ?? say("all.refused", { status: answer.status });
   } catch {
     return say("all.refused", { status: answer.status });
   }
