@@ -127,3 +127,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "loop.json").write_text(text)
     with pytest.raises(UserError, match=r"loop\.json is damaged"):
         loop_of(tmp_path, Paper())
+
+
+def test_what_fails_outside_a_training_is_shown_and_stands_still(tmp_path: Path) -> None:
+    work = Paper(tasks={None: 10}, said={None: 5})
+    loop = loop_of(tmp_path, work)
+    loop.fail("The model is damaged: make it again.")
+    loop.advance()
+    assert (loop.status().phase, loop.status().problem) == ("failed", "The model is damaged: make it again.")
+    assert work.trained == []

@@ -164,6 +164,11 @@ class Loop:
             self._problem = None
             self._keep(accepted=tuple(before), offered=None, declined=(*self.state.declined, last))
 
+    def fail(self, problem: str) -> None:
+        """Stands still, with this sentence on the page, until somebody says that it is mended."""
+        with self._lock:
+            self._problem = problem
+
     def retry(self) -> None:
         """Goes on after a problem was mended."""
         with self._lock:

@@ -105,8 +105,10 @@ class Keeper:
                 step()
             except UserError as error:
                 print(f"loop: {error}", file=sys.stderr, flush=True)
+                self.loop.fail(str(error))
             except Exception:
                 LOG.exception("The loop's step failed.")
+                self.loop.fail("The loop failed at a mistake of its own: see what the server says.")
             self._ends.wait(PAUSE)
 
     def serve_both(self) -> None:
