@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from headwater.errors import UserError
@@ -15,34 +15,41 @@ from headwater.feedback.store import TABLES
 from headwater.serving.pages import said
 from headwater.serving.pages.judge import AXES, HIGHEST
 from headwater.serving.pages.signing import Judging
-from headwater.serving.pages.site import Sent, Site, Whole, page, site_of
+from headwater.serving.pages.site import Site, Whole, page, site_of
 
 router = APIRouter()
 OfSite = Annotated[Site, Depends(site_of)]
+Text = Annotated[str, Field(max_length=100_000)]
 ClientId = Annotated[str, Field(min_length=8, max_length=80)]
 
 
-class Written(Sent):
+class Written(BaseModel):
     """A request and the answer that somebody would want to it."""
 
-    request: str
-    text: str
+    model_config = ConfigDict(extra="forbid")
+
+    request: Text
+    text: Text
     client_id: ClientId
     milliseconds: Whole | None = None
 
 
-class Rated(Sent):
+class Rated(BaseModel):
     """What somebody says of one answer: on scales, or as a better text, or both."""
+
+    model_config = ConfigDict(extra="forbid")
 
     response: Whole
     axes: dict[Annotated[str, Field(min_length=1, max_length=60)], float] = Field({}, max_length=20)
-    edit: str | None = None
+    edit: Text | None = None
     client_id: ClientId
     milliseconds: Whole | None = None
 
 
-class Next(Sent):
+class Next(BaseModel):
     """Which answer to rate: the newest, or the newest older than `before`."""
+
+    model_config = ConfigDict(extra="forbid")
 
     before: Whole | None = None
 

@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from headwater.errors import UserError
 from headwater.feedback.judgements import Judgement
 from headwater.serving.pages import said
 from headwater.serving.pages.answering import Answered, Served, Wish, served
 from headwater.serving.pages.signing import Entered, Judging
-from headwater.serving.pages.site import HEADERS, Sent, Site, Whole, page, site_of
+from headwater.serving.pages.site import HEADERS, Site, Whole, page, site_of
 
 LONGEST_ANSWER = 512
 """Tokens that a visitor may ask for."""
@@ -26,15 +26,21 @@ router = APIRouter()
 OfSite = Annotated[Site, Depends(site_of)]
 
 
-class Turn(Sent):
-    """A message of a conversation."""
+class Turn(BaseModel):
+    """A message of a conversation. Here as below every text has a limit: pydantic looks into no other, and would let half a
+    character pass (JSON can say `\\ud800`), which neither a database nor an answer can hold.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: str = Field(max_length=100_000)
 
 
-class Dials(Sent):
+class Dials(BaseModel):
     """How answers are drawn."""
+
+    model_config = ConfigDict(extra="forbid")
 
     temperature: float = Field(1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
@@ -44,23 +50,27 @@ class Dials(Sent):
         return Wish(self.temperature, self.top_p, self.longest, secrets.randbelow(2**31))
 
 
-class Asked(Sent):
+class Asked(BaseModel):
     """A conversation that waits for an answer, of one model or of two that are compared."""
 
-    models: list[str] = Field(min_length=1, max_length=2)
+    model_config = ConfigDict(extra="forbid")
+
+    models: list[Annotated[str, Field(max_length=300)]] = Field(min_length=1, max_length=2)
     conversation: list[Turn] = Field(min_length=1, max_length=400)
     dials: Dials = Dials()
 
 
-class Word(Sent):
+class Word(BaseModel):
     """What somebody says of answers: a thumb, the better one of two, or a text of their own."""
 
+    model_config = ConfigDict(extra="forbid")
+
     kind: Literal["thumb", "pair", "correction"]
-    answers: list[str] = Field(min_length=1, max_length=2)
+    answers: list[Annotated[str, Field(max_length=80)]] = Field(min_length=1, max_length=2)
     better: int | None = Field(None, ge=0, le=1, description="Which of the two; None: neither.")
     all_bad: bool = False
     up: bool = True
-    text: str | None = None
+    text: str | None = Field(None, max_length=100_000)
     client_id: str = Field(min_length=8, max_length=80)
     milliseconds: Whole | None = None
     supersedes: Whole | None = None

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from headwater.feedback.adjudication import opinions
 from headwater.feedback.queue import Assignment, Progress, Queue, progress
 from headwater.serving.pages.signing import Judging
-from headwater.serving.pages.site import Sent, Site, Whole, page, site_of
+from headwater.serving.pages.site import Site, Whole, page, site_of
 
 AXES = ("helpful", "honest", "harmless", "fluent")
 """The scales of a rating; people add their own."""
@@ -19,19 +19,23 @@ AXES = ("helpful", "honest", "harmless", "fluent")
 HIGHEST = 5
 """Of a scale from 1 on."""
 
+_LONGEST_TEXT = 100_000
+
 router = APIRouter()
 OfSite = Annotated[Site, Depends(site_of)]
 
 
-class Said(Sent):
+class Said(BaseModel):
     """What a person says of a task; see `headwater.feedback.judgements.Judgement`."""
+
+    model_config = ConfigDict(extra="forbid")
 
     task: Whole
     client_id: str = Field(min_length=8, max_length=80)
     ranking: list[list[Whole]] | None = Field(None, max_length=100)
     strength: float | None = Field(None, ge=0, le=3, allow_inf_nan=False)
     axes: dict[Annotated[str, Field(max_length=60)], float] | None = Field(None, max_length=20)
-    edit: str | None = None
+    edit: str | None = Field(None, max_length=_LONGEST_TEXT)
     edit_of: Whole | None = None
     flags: list[Annotated[str, Field(max_length=40)]] = Field([], max_length=8)
     note: str | None = Field(None, max_length=10_000)
@@ -39,14 +43,18 @@ class Said(Sent):
     supersedes: Whole | None = None
 
 
-class Back(Sent):
+class Back(BaseModel):
     """Which judgement to come back to: the newest, or the newest older than `before`."""
+
+    model_config = ConfigDict(extra="forbid")
 
     before: Whole | None = None
 
 
-class Held(Sent):
+class Held(BaseModel):
     """A task that somebody still has before them."""
+
+    model_config = ConfigDict(extra="forbid")
 
     task: Whole
 

@@ -13,7 +13,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from headwater import __version__
 from headwater.feedback.store import Store
@@ -41,14 +41,6 @@ LANGUAGE_COOKIE = "headwater_language"
 
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 """A whole number that a database holds: an id, or milliseconds."""
-
-
-class Sent(BaseModel):
-    """What a page's script sends. Every text has a limit: only such texts are looked into, and half a character (JSON can
-    say `\\ud800`), which neither a database nor an answer can hold, is refused.
-    """
-
-    model_config = ConfigDict(extra="forbid", str_max_length=100_000)
 
 
 @dataclass
