@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -18,6 +19,8 @@ from headwater.serving.pages import said
 from headwater.serving.pages.answering import Answered, Served, Wish, served
 from headwater.serving.pages.signing import Entered, Judging
 from headwater.serving.pages.site import HEADERS, Site, Whole, page, site_of
+
+LOG = logging.getLogger("headwater.serving")
 
 LONGEST_ANSWER = 512
 """Tokens that a visitor may ask for."""
@@ -124,8 +127,8 @@ async def _lines(
         except UserError as error:
             await queue.put({"side": side, "error": str(error)})
         except Exception:
+            LOG.exception("%s could not answer.", model.name)
             await queue.put({"side": side, "error": "The model could not answer: see what the server says."})
-            raise
         finally:
             await queue.put(None)
 
