@@ -107,7 +107,7 @@ class PretrainSettings(StageSettings):
     batch_tokens: Count = Field(4096, description="Tokens per update.")
     optimiser: OptimiserSettings = OptimiserSettings(name="muon")
     schedule: ScheduleSettings = ScheduleSettings(name="linear", warmup=0.02)
-    precision: Precision = Field("auto", description="`auto`: bf16 where a short measurement finds it faster.")
+    precision: Precision = Field("auto", description="`auto`: bf16 where the processor multiplies it itself.")
     averaging: AveragingSettings = AveragingSettings()
     evaluate_every: Count = Field(100, description="Steps between measurements on held-out texts.")
     patience: Annotated[int, Field(ge=0)] = Field(
@@ -374,6 +374,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def validate(data: dict[str, Any], place: str, overrides: Sequence[str] = ()) -> Recipe:
     """Plain data → Recipe. `place` is named in the error, unless the mistake is in one of the overrides."""
+    if "study" in data:
+        raise UserError(
+            f"{place} is a study, which has no run to train or to serve: `headwater study {place}` makes it."
+        )
     recipe = validate_as(Recipe, data, place, overrides)
     try:
         _check_relations(recipe)
