@@ -9,7 +9,8 @@ from pathlib import Path
 from headwater import exchange
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.models.generate import Sampling, is_encoder_decoder, stream_text
+from headwater.models.decoding import is_encoder_decoder
+from headwater.models.generate import Sampling, stream_text
 from headwater.models.model import Model
 
 SYSTEM = "You are a helpful assistant."

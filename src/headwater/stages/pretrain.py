@@ -11,7 +11,8 @@ from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.heldout import HeldOut, HeldOutTargets, HeldOutText
-from headwater.models.generate import Sampling, generate, resting
+from headwater.models.decoding import resting
+from headwater.models.generate import Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.models.presets import build_model, with_checkpointing
