@@ -64,7 +64,7 @@ def test_any_number_of_prompts_through_any_number_of_slots_gives_the_answers_of_
 
 
 def test_log_probabilities_are_those_of_the_training_path_at_the_temperature(model):
-    from headwater.rlhf.rollouts import log_probabilities_of
+    from headwater.rlhf.episodes import log_probabilities_of
 
     for temperature in (1.0, 0.7):
         answers = generate(model, PROMPTS, Sampling(10, temperature, stop_tokens=(3, 30, 31)), [9, 8, 7, 6, 5])

@@ -14,7 +14,7 @@ from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.model import Model
 from headwater.objectives.sequence import SequenceToSequence
 from headwater.objectives.supervised import Span, Supervised
-from headwater.rlhf.rollouts import prompts_in_turn, scored
+from headwater.rlhf.episodes import prompts_in_turn, scored
 from headwater.rlhf.scoring import Scorer
 from headwater.training.batch import Batch, Row
 from headwater.training.source import Examples

@@ -12,8 +12,9 @@ from torch import Tensor
 from headwater.evaluation.text_metrics import repeated_share
 from headwater.models.generate import Sampling, generate
 from headwater.models.model import Model
-from headwater.rlhf.rollouts import (
+from headwater.rlhf.episodes import (
     ended,
+    kl_of_answers,
     log_probabilities_and_entropy_of,
     log_probabilities_of,
     response_mask,
@@ -56,7 +57,7 @@ class Yardstick:
             for name, reward in self.rewards.items()
         }
         return {name: float(values.mean()) for name, values in scores.items()} | {
-            "kl": float(((own - theirs) * mask).sum(dim=1).mean()),
+            "kl": float(kl_of_answers(own, theirs, mask).mean()),
             "entropy": float(entropy.sum() / mask.sum()),
             "length": float(mask.sum(dim=1).mean()),
             "ended": float(whole.float().mean()),

@@ -19,9 +19,9 @@ from headwater.feedback.store import Store
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
+from headwater.rlhf.episodes import kl_of_answers, log_probabilities_of, response_mask
 from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
-from headwater.rlhf.rollouts import log_probabilities_of, response_mask
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
@@ -189,7 +189,7 @@ def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
 def kl_of(policies: dict[str, Model], answers: list[Answer], temperature: float) -> float:
     """Mean over the answers of Σ(log π − log π_ref) at the rollout temperature, in nats."""
     own, theirs = (log_probabilities_of(policies[name], answers, temperature) for name in ("after", "before"))
-    return float(((own - theirs) * response_mask(answers)).sum(dim=1).mean())
+    return float(kl_of_answers(own, theirs, response_mask(answers)).mean())
 
 
 def perplexity_of(model: Model, given: list[Prompt], texts: list[str], tokenizer: Tokenizer) -> float:

@@ -27,9 +27,10 @@ from headwater.objectives.supervised import Supervised
 from headwater.progress import say
 from headwater.recipe import PpoSettings
 from headwater.rlhf.best_of_n import ExpertIteration, candidates, kl_bound
+from headwater.rlhf.episodes import prompts_in_turn
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.preference_pairs import best_and_worst, pair_groups
-from headwater.rlhf.rollouts import Rollouts, prompts_in_turn
+from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.selection import BestPolicy, Yardstick
 from headwater.settings import validate_as
 from headwater.stages.evaluate import kl_of

@@ -18,8 +18,8 @@ from headwater.models.generate import Answer, Sampling
 from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.recipe import PpoSettings, Recipe, load_recipe
+from headwater.rlhf.episodes import scored
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
-from headwater.rlhf.rollouts import scored
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
 from headwater.rlhf.selection import Yardstick
 from headwater.runs import Stage
