@@ -18,6 +18,7 @@ from headwater.models.generate import Answer, Sampling
 from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.recipe import PpoSettings, Recipe, load_recipe
+from headwater.rlhf.best_of_n import ScoredPolicy
 from headwater.rlhf.episodes import scored
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
@@ -126,6 +127,10 @@ class Basis:
     @property
     def sampling(self) -> Sampling:
         return Sampling(self.ppo.max_new_tokens, self.ppo.temperature, stop_tokens=(self.tokenizer.end_of_turn,))
+
+    def scored(self, policy: Model) -> ScoredPolicy:
+        """A policy whose answers the reward that is followed scores."""
+        return ScoredPolicy(policy, self.reward, self.sampling, self.ppo.missing_stop_reward)
 
     @cached_property
     def prompts(self) -> list[tuple[int, ...]]:
