@@ -45,9 +45,10 @@ from headwater.models.model import Model
 from headwater.models.presets import config_of
 from headwater.models.settings import ModelSettings
 from headwater.objectives.policy import Policy
-from headwater.recipe import PpoSettings, load_recipe
+from headwater.recipe import load_recipe
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
+from headwater.rlhf.settings import PpoSettings
 from headwater.tasks.continuation import openings, read_lines
 from headwater.tasks.task import some
 from headwater.training.engine import Engine

@@ -9,12 +9,12 @@ import torch
 
 from headwater.errors import UserError
 from headwater.models.generate import Answer
-from headwater.recipe import PpoSettings
 from headwater.rlhf.episodes import episode_row, log_probabilities_of, response_mask, values_of
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.sampler_check import check_sampler
 from headwater.rlhf.scoring import RewardModel, fit_normaliser, raw_scores
 from headwater.rlhf.selection import BestPolicy
+from headwater.rlhf.settings import PpoSettings
 from tiny import lively_model, tiny_model
 
 STOP = (3, 7)

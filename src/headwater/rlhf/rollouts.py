@@ -13,7 +13,6 @@ from headwater.models.answer import Answer
 from headwater.models.generate import generate
 from headwater.models.model import Model
 from headwater.models.sampling import Sampling
-from headwater.recipe import PpoSettings
 from headwater.rlhf.algorithm import (
     KLController,
     LengthController,
@@ -34,6 +33,7 @@ from headwater.rlhf.episodes import (
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.sampler_check import check_sampler, sampler_tolerance
 from headwater.rlhf.scoring import Scorer
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.batch import Batch, Row, split_by_tokens
 from headwater.training.source import permutation
 

@@ -16,7 +16,6 @@ from headwater.models.lora import adapt, merge, without_adapters
 from headwater.models.model import Model
 from headwater.objectives.policy import Policy
 from headwater.progress import say
-from headwater.recipe import PpoSettings
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.external import external_reward
 from headwater.rlhf.gate import objection
@@ -26,6 +25,7 @@ from headwater.rlhf.pretraining_mix import EpisodesAndTexts, PolicyAndTexts
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import Reward, RewardModel, load_reward
 from headwater.rlhf.selection import BestPolicy, Yardstick
+from headwater.rlhf.settings import PpoSettings
 from headwater.runs import Stage
 from headwater.stages.pretrain import texts_to_learn
 from headwater.stages.reward import start_answers

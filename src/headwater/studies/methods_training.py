@@ -15,12 +15,12 @@ from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy
 from headwater.objectives.preference import Rankings
 from headwater.objectives.supervised import Supervised
-from headwater.recipe import PpoSettings
 from headwater.rlhf.best_of_n import ExpertIteration, Rounds
 from headwater.rlhf.episodes import prompts_in_turn
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.preference_pairs import best_and_worst, pair_groups
 from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.settings import PpoSettings
 from headwater.settings import validate_as
 from headwater.stages.ppo import critic_for, learners_of
 from headwater.studies.methods_basis import Basis
