@@ -35,10 +35,18 @@ def chat(
     folder = catalogue.model_folder(model, catalogue.runs_root(root), stage)
     from headwater.chat import SYSTEM
     from headwater.chat import chat as talk
+    from headwater.models.sampling import Sampling
 
-    told = SYSTEM if system is None else system
-    controls = (top_k, top_p, min_p, repetition_penalty, stop or ())
-    talk(folder, prompt, greedy, max_new_tokens, temperature, seed, told, *controls)
+    sampling = Sampling(
+        max_new_tokens,
+        0.0 if greedy else temperature,
+        top_k,
+        top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        stop_strings=tuple(stop or ()),
+    )
+    talk(folder, sampling, prompt, seed, SYSTEM if system is None else system)
 
 
 def serve(

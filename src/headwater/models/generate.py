@@ -22,7 +22,6 @@ __all__ = [
     "generate",
     "is_encoder_decoder",
     "padded",
-    "stream",
     "stream_text",
 ]
 
@@ -58,33 +57,18 @@ def generate(
     return answers
 
 
-def stream(
-    model: Model, prompt: Sequence[int], sampling: Sampling, seed: int, decode: Decode | None = None
-) -> Iterator[int]:
-    """One answer, token by token."""
-    for answer in _steps(model, prompt, sampling, seed, decode):
-        yield answer.tokens[-1]
-
-
 def stream_text(model: Model, prompt: Sequence[int], sampling: Sampling, seed: int, decode: Decode) -> Iterator[str]:
     """One answer's text, piece by piece: whole characters, and nothing that a stop string cuts off."""
+    generator = Generator(model, 1, _capacity(model, [prompt], sampling), decode)
+    (answer,) = generator.admit([prompt], sampling, [seed])
     shown = 0
-    for answer in _steps(model, prompt, sampling, seed, decode):
+    while True:
         if len(answer.text) > shown:
             yield answer.text[shown:]
             shown = len(answer.text)
-
-
-def _steps(
-    model: Model, prompt: Sequence[int], sampling: Sampling, seed: int, decode: Decode | None
-) -> Iterator[Answer]:
-    """The same answer after each of its tokens."""
-    generator = Generator(model, 1, _capacity(model, [prompt], sampling), decode)
-    (answer,) = generator.admit([prompt], sampling, [seed])
-    yield answer
-    while generator.rows:
+        if not generator.rows:
+            return
         generator.step()
-        yield answer
 
 
 def _capacity(model: Model, prompts: Sequence[Sequence[int]], sampling: Sampling) -> int:

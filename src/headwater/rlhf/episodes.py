@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.models.answer import Answer
+from headwater.models.generate import generate
 from headwater.models.model import Model
+from headwater.models.sampling import Sampling
 from headwater.objectives.policy import response_log_probabilities, response_values
 from headwater.rlhf.scoring import Scorer
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.batch import Batch, Row, split_by_tokens
 from headwater.training.source import permutation
 
@@ -116,6 +120,23 @@ def response_mask(answers: Sequence[Answer]) -> Tensor:
 def ended(answers: Sequence[Answer]) -> Tensor:
     """Whether each answer has its stop token: [answers]."""
     return torch.tensor([answer.ended for answer in answers])
+
+
+def answer_sampling(ppo: PpoSettings, tokenizer: Tokenizer) -> Sampling:
+    """How a policy's answers are drawn, wherever they are compared with PPO's."""
+    return Sampling(ppo.max_new_tokens, ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
+
+
+def answer_seeds(seed: int, answers: int) -> list[int]:
+    """One per answer, the same for every policy that answers these prompts."""
+    return [seed * 1_000_003 + index for index in range(answers)]
+
+
+def answers_to(
+    prompts: Sequence[Sequence[int]], policy: Model, ppo: PpoSettings, tokenizer: Tokenizer, seed: int, label: str
+) -> list[Answer]:
+    """One answer per prompt; `label` stands on the progress bar."""
+    return generate(policy, prompts, answer_sampling(ppo, tokenizer), answer_seeds(seed, len(prompts)), label=label)
 
 
 def prompts_in_turn(prompts: Sequence[Sequence[int]], seed: int, first: int, count: int) -> list[Sequence[int]]:

@@ -13,6 +13,7 @@ from headwater.evaluation.text_metrics import repeated_share
 from headwater.models.generate import Sampling, generate
 from headwater.models.model import Model
 from headwater.rlhf.episodes import (
+    answer_seeds,
     ended,
     kl_of_answers,
     log_probabilities_and_entropy_of,
@@ -45,8 +46,7 @@ class Yardstick:
 
         An answer without stop token has `missing_stop_reward` instead of its scores.
         """
-        seeds = [self.seed * 1_000_003 + index for index in range(len(self.prompts))]
-        answers = generate(policy, self.prompts, self.sampling, seeds)
+        answers = generate(policy, self.prompts, self.sampling, answer_seeds(self.seed, len(self.prompts)))
         mask = response_mask(answers)
         own, entropy = log_probabilities_and_entropy_of(policy, answers, self.sampling.temperature)
         theirs = log_probabilities_of(self.reference, answers, self.sampling.temperature)

@@ -10,12 +10,12 @@ import torch
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.models.generate import Sampling
 from headwater.models.layout import load_model, save_model
 from headwater.models.lora import adapt, merge, without_adapters
 from headwater.models.model import Model
 from headwater.objectives.policy import Policy
 from headwater.progress import say
+from headwater.rlhf.episodes import answer_sampling
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.external import external_reward
 from headwater.rlhf.gate import objection
@@ -53,12 +53,13 @@ def run(stage: Stage) -> dict[str, Any]:
     yardstick = yardstick_of(stage, prompts["select"], reward, reference_of(stage, policy), tokenizer)
     before = yardstick.measure(policy)
     learners = learners_of(settings, policy, critic, precision)
-    rounded = yardstick.frozen(DTYPES[precision])
+    # In the number format that the policy has while it is trained, so that its KL is 0 at the start.
+    training_yardstick = yardstick.frozen(DTYPES[precision])
     source = Rollouts(
         policy,
         critic,
-        rounded.reference,
-        rounded.rewards["reward"],
+        training_yardstick.reference,
+        training_yardstick.rewards["reward"],
         prompts["train"],
         settings,
         stop_tokens=(tokenizer.end_of_turn,),
@@ -69,7 +70,7 @@ def run(stage: Stage) -> dict[str, Any]:
     best = BestPolicy(
         learners["policy"].masters, before["selection_reward"], settings.kl_limit, before["length"], LENGTH_RANGE
     )
-    judging = Judging(settings, policy, source, rounded, best, Monitors(before, LENGTH_RANGE))
+    judging = Judging(settings, policy, source, training_yardstick, best, Monitors(before, LENGTH_RANGE))
     train(stage, tokenizer, source, learners, judging)
     best.restore(policy)
     if best.step == 0:
@@ -133,7 +134,7 @@ def yardstick_of(
     selection = RewardModel.load(stage.parent("reward") / "selection", strict=settings.gate)
     return Yardstick(
         prompts[: settings.evaluate_prompts],
-        Sampling(settings.max_new_tokens, settings.temperature, stop_tokens=(tokenizer.end_of_turn,)),
+        answer_sampling(settings, tokenizer),
         stage.seed,
         reference,
         {"reward": reward, "selection_reward": selection},

@@ -19,7 +19,7 @@ from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.recipe import Recipe, load_recipe
 from headwater.rlhf.best_of_n import ScoredPolicy
-from headwater.rlhf.episodes import scored
+from headwater.rlhf.episodes import answer_sampling, scored
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
 from headwater.rlhf.selection import Yardstick
@@ -127,7 +127,7 @@ class Basis:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.ppo.max_new_tokens, self.ppo.temperature, stop_tokens=(self.tokenizer.end_of_turn,))
+        return answer_sampling(self.ppo, self.tokenizer)
 
     def scored(self, policy: Model) -> ScoredPolicy:
         """A policy whose answers the reward that is followed scores."""
