@@ -22,6 +22,9 @@ from headwater.rlhf.episodes import (
 )
 from headwater.rlhf.scoring import Reward
 
+LENGTH_RANGE = (0.8, 1.2)
+"""A checkpoint is chosen only while its answers are about as long as the SFT policy's: shares of their mean length."""
+
 
 @dataclass(frozen=True)
 class Yardstick:

@@ -24,7 +24,7 @@ from headwater.rlhf.policies import sft_of, start_of
 from headwater.rlhf.pretraining_mix import EpisodesAndTexts, PolicyAndTexts
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import Reward, RewardModel, load_reward
-from headwater.rlhf.selection import BestPolicy, Yardstick
+from headwater.rlhf.selection import LENGTH_RANGE, BestPolicy, Yardstick
 from headwater.rlhf.settings import PpoSettings
 from headwater.runs import Stage
 from headwater.stages.pretrain import texts_to_learn
@@ -35,9 +35,6 @@ from headwater.training.learner import Learner
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 from headwater.training.source import Source
-
-LENGTH_RANGE = (0.8, 1.2)
-"""A checkpoint is chosen only while its answers are about as long as the SFT policy's."""
 
 
 def run(stage: Stage) -> dict[str, Any]:
@@ -70,8 +67,8 @@ def run(stage: Stage) -> dict[str, Any]:
     best = BestPolicy(
         learners["policy"].masters, before["selection_reward"], settings.kl_limit, before["length"], LENGTH_RANGE
     )
-    judging = Judging(settings, policy, source, training_yardstick, best, Monitors(before, LENGTH_RANGE))
-    train(stage, tokenizer, source, learners, judging)
+    selecting = Selecting(settings, policy, source, training_yardstick, best, Monitors(before, LENGTH_RANGE))
+    train(stage, tokenizer, source, learners, selecting)
     best.restore(policy)
     if best.step == 0:
         say(f"ppo: no checkpoint within the limits on KL and length is better than {start_of(stage)}, which is kept.")
@@ -92,11 +89,13 @@ def run(stage: Stage) -> dict[str, Any]:
         "prompts_too_long": left_out(
             task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, ("train", "select")
         ),
-        "warnings": judging.monitors.warnings,
+        "warnings": selecting.monitors.warnings,
     }
 
 
-def train(stage: Stage, tokenizer: Tokenizer, source: Rollouts, learners: dict[str, Learner], judging: Judging) -> None:
+def train(
+    stage: Stage, tokenizer: Tokenizer, source: Rollouts, learners: dict[str, Learner], selecting: Selecting
+) -> None:
     """All iterations, from the last checkpoint on where there is one; the policy is left in fp32."""
     learnt_from, objective = with_texts(stage, tokenizer, source)
     engine = Engine(
@@ -106,8 +105,8 @@ def train(stage: Stage, tokenizer: Tokenizer, source: Rollouts, learners: dict[s
         folder=stage.folder,
         checkpoint_every=1,  # at each iteration's end, the only boundary: more than one iteration is never lost
         label="ppo",
-        after_step=judging,
-        stateful={"best": judging.best, "monitors": judging.monitors},
+        after_step=selecting,
+        stateful={"best": selecting.best, "monitors": selecting.monitors},
         tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
@@ -215,7 +214,7 @@ def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int
     return [prompt.ids for prompt in some(found, len(found), stage.seed)]
 
 
-class Judging:
+class Selecting:
     """Measures the policy on the selection prompts every so many iterations, and keeps the best: the engine's hook."""
 
     def __init__(

@@ -15,8 +15,8 @@ from typing import Any
 from headwater.models.layout import save_model
 from headwater.progress import say
 from headwater.rlhf.best_of_n import kl_bound
+from headwater.rlhf.selection import LENGTH_RANGE
 from headwater.stages.evaluate import kl_of
-from headwater.stages.ppo import LENGTH_RANGE
 from headwater.studies.findings import Findings
 from headwater.studies.methods_basis import Basis
 from headwater.studies.methods_report import BEST_OF_N, findings
@@ -69,7 +69,7 @@ def _decoded(basis: Basis, settings: Settings, seed: int) -> Measure:
     def measure(_folder: Path) -> dict[str, Any]:
         prompts = [opening.ids for opening in basis.given]
         seeds = [(seed * 1_000_003 + index) * settings.best_of for index in range(len(prompts))]
-        sft = basis.scored(basis.reference)
+        sft = basis.scored_policy(basis.reference)
         found = sft.candidates(prompts, seeds, settings.best_of, label="answers of the SFT model")
         return basis.measure(found.best()) | {"kl": kl_bound(settings.best_of)}
 

@@ -129,7 +129,7 @@ class Basis:
     def sampling(self) -> Sampling:
         return answer_sampling(self.ppo, self.tokenizer)
 
-    def scored(self, policy: Model) -> ScoredPolicy:
+    def scored_policy(self, policy: Model) -> ScoredPolicy:
         """A policy whose answers the reward that is followed scores."""
         return ScoredPolicy(policy, self.reward, self.sampling, self.ppo.missing_stop_reward)
 

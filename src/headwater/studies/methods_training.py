@@ -120,7 +120,9 @@ def _dpo(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training
     count = max(1, round(budget(basis, settings) / passes))
     prompts = prompts_in_turn(basis.prompts, seed, 0, count)
     seeds = [(seed * 1_000_003 + index) * own.answers for index in range(count)]
-    found = basis.scored(basis.reference).candidates(prompts, seeds, own.answers, label="answers of the SFT model")
+    found = basis.scored_policy(basis.reference).candidates(
+        prompts, seeds, own.answers, label="answers of the SFT model"
+    )
     objective = DirectPreference(own.beta, own.label_smoothing, basis.ppo.temperature)
     groups = pair_groups(best_and_worst(found), basis.reference, objective)
     source = Rankings(groups, seed=seed, epochs=own.epochs, groups_per_update=own.batch_pairs)
@@ -137,7 +139,7 @@ def _rejection(basis: Basis, settings: Settings, policy: Model, seed: int) -> Tr
         epochs=own.epochs,
         rows_per_update=own.batch_examples,
     )
-    source = ExpertIteration(basis.scored(policy), basis.prompts, rounds, seed)
+    source = ExpertIteration(basis.scored_policy(policy), basis.prompts, rounds, seed)
     return Training(_alone(policy, own.optimiser, name="model"), source, Supervised())
 
 
