@@ -22,7 +22,8 @@ from headwater.models.layout import load_model
 from headwater.rlhf.episodes import answer_sampling
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Stage
-from headwater.tasks.task import Prompt, answer_text, fitting, some, task_of
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import Prompt, answer_text, fitting, some
 from headwater.training.source import permutation
 
 SHARES = {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}

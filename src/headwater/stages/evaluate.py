@@ -27,7 +27,8 @@ from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
-from headwater.tasks.task import Prompt, answer_text, fitting, some, task_of, whole
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import Prompt, answer_text, fitting, some, whole
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 

@@ -29,7 +29,8 @@ from headwater.rlhf.settings import PpoSettings
 from headwater.runs import Stage
 from headwater.stages.pretrain import texts_to_learn
 from headwater.stages.reward import start_answers
-from headwater.tasks.task import fitting, left_out, some, task_of
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import fitting, left_out, some
 from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare

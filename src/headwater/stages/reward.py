@@ -31,7 +31,8 @@ from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import Line, read_lines
-from headwater.tasks.task import asked, fitting, some, task_of, whole
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import asked, fitting, some, whole
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
