@@ -36,11 +36,12 @@ def transformers_command(model: Path, port: int, precision: str) -> list[str]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], port: int, threads: int, seconds: float = 180.0
+    command: Sequence[str], port: int, threads: int, seconds: float = 180.0, says: Path = Path(os.devnull)
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, once `/health` answers; it is ended afterwards."""
+    """The process, once `/health` answers; it is ended afterwards. What it says goes into the file `says`."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with says.open("wb") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
     try:
         end = time.monotonic() + seconds
         while not is_well(port):

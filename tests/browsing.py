@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from headwater.feedback.store import Store
 from headwater.manifest import write_manifest
 from report.synthetic_run import write_run
-from served import write_model
+from served import Pages, serving, write_model
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from playwright import sync_api
 
-from headwater.serving import served as models
-from headwater.serving.app import build
-from headwater.serving.desk import Desk
-from headwater.serving.engine import Limits
-from headwater.serving.guard import LOOPBACK
-from headwater.serving.pages.desk import DeskAnswering
 from headwater.serving.pages.site import Site
-from headwater.serving.server import Address, Server, listening
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -54,42 +43,6 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
-
-
-@dataclass
-class Pages:
-    """Pages that are served."""
-
-    site: Site
-    desk: Desk
-    url: str
-    server: Server
-
-    @property
-    def store(self) -> Store:
-        return self.site.store
-
-
-@contextlib.contextmanager
-def serving(
-    folders: Mapping[str, Path], site: Callable[[DeskAnswering], Site], token: str | None = None, slots: int = 4
-) -> Iterator[Pages]:
-    """Serves {name: model folder} and pages in a thread, as `headwater serve` does."""
-    desk = Desk([models.load(name, folder, torch.float32) for name, folder in folders.items()], Limits(slots=slots))
-    built = site(DeskAnswering(desk, folders))
-    app = build(desk, built, token=token, hosts=LOOPBACK)
-    server = Server(app, desk.engine)
-    with listening(Address("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        desk.engine.start()
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield Pages(built, desk, f"http://127.0.0.1:{port}", server)
-        finally:
-            server.should_exit = True
-            thread.join(30)
-            assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +13,22 @@ import pytest
 import torch
 
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
+from headwater.feedback.store import Store
 from headwater.models.layout import save_model
 from tiny import lively_model, tiny_model
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
+from starlette.types import ASGIApp
+
 from headwater.serving import served as models
 from headwater.serving.app import build
 from headwater.serving.desk import Desk
 from headwater.serving.engine import Limits
 from headwater.serving.guard import LOOPBACK
+from headwater.serving.pages.desk import DeskAnswering
+from headwater.serving.pages.site import Site
 from headwater.serving.server import Address, Server, listening
 
 TEXTS = [f"The {noun} of the {place}, number {i * 37}: 博物馆{i}。" for i in range(6) for noun in ("museum", "river", "library")
@@ -62,13 +67,20 @@ class Running:
         return self.desk.served["tiny"].tokenizer
 
 
+@dataclass
+class Pages(Running):
+    """The same with pages."""
+
+    site: Site
+
+    @property
+    def store(self) -> Store:
+        return self.site.store
+
+
 @contextlib.contextmanager
-def running(
-    folders: Sequence[Path], limits: Limits | None = None, token: str | None = None, local: bool = True
-) -> Iterator[Running]:
-    """Serves these folders under their names."""
-    desk = Desk([models.load(folder.name, folder, torch.float32) for folder in folders], limits or Limits(slots=4))
-    app = build(desk, token=token, hosts=LOOPBACK if local else None)
+def listens(desk: Desk, app: ASGIApp) -> Iterator[tuple[int, Server]]:
+    """(port, server) of an application that runs in a thread, as `headwater serve` has it."""
     server = Server(app, desk.engine)
     with listening(Address("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -76,11 +88,32 @@ def running(
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            yield Running(desk, port, server)
+            yield port, server
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(30)
             assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def running(
+    folders: Sequence[Path], limits: Limits | None = None, token: str | None = None, local: bool = True
+) -> Iterator[Running]:
+    """Serves these folders under their names, without pages."""
+    desk = Desk([models.load(folder.name, folder, torch.float32) for folder in folders], limits or Limits(slots=4))
+    with listens(desk, build(desk, token=token, hosts=LOOPBACK if local else None)) as (port, server):
+        yield Running(desk, port, server)
+
+
+@contextlib.contextmanager
+def serving(
+    folders: Mapping[str, Path], site: Callable[[DeskAnswering], Site], token: str | None = None, slots: int = 4
+) -> Iterator[Pages]:
+    """Serves {name: model folder} and pages."""
+    desk = Desk([models.load(name, folder, torch.float32) for name, folder in folders.items()], Limits(slots=slots))
+    built = site(DeskAnswering(desk, folders))
+    with listens(desk, build(desk, built, token=token, hosts=LOOPBACK)) as (port, server):
+        yield Pages(desk, port, server, built)
 
 
 @pytest.fixture(scope="session")

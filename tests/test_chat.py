@@ -115,6 +115,16 @@ def test_the_oldest_turns_give_way(tmp_path):
     assert len(tokenizer.encode(text)) > 0
 
 
+def test_the_last_request_stays_whatever_gives_way(tmp_path):
+    """Also where turns do not alternate, as a client may send them."""
+    folder = make(tmp_path / "m", SYSTEMATIC, context=32)
+    model, tokenizer = load_model(folder)[0], Tokenizer.load(folder)
+    last = {"role": "user", "content": "The last"}
+    for before in (["user"], ["user"] * 3, ["system", "user"], ["assistant"], ["user", "assistant"]):
+        turns = [{"role": role, "content": "The river and the town"} for role in before]
+        assert tokenizer.decode(prompt_ids(model, tokenizer, [*turns, last])).endswith("The last")
+
+
 def test_it_stops_at_the_stop_tokens(tmp_path, capsys):
     """A model whose likeliest token is always the end of a turn says nothing."""
     folder = make(tmp_path / "m", SYSTEMATIC, tied_embeddings=False)

@@ -96,7 +96,7 @@ def prompt_ids(model: Model, tokenizer: Tokenizer, conversation: list[dict[str, 
             ids = tokenizer.chat(conversation, continuation="")
             if len(ids) + _ROOM <= model.config.context or is_short:
                 return ids
-        conversation = [*conversation[:first], *conversation[first + 2 :]]
+        conversation = [*conversation[:first], *(conversation[first + 2 :] or conversation[-1:])]
 
 
 def told_before(tokenizer: Tokenizer, system: str) -> list[dict[str, str]]:

@@ -76,6 +76,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def validate(data: dict[str, Any], place: str, overrides: Sequence[str] = ()) -> Recipe:
     """Plain data → Recipe. `place` is named in the error, unless the mistake is in one of the overrides."""
+    if "study" in data:
+        raise UserError(
+            f"{place} is a study, which has no run to train or to serve: `headwater study {place}` makes it."
+        )
     recipe = validate_as(Recipe, data, place, overrides)
     try:
         _check_relations(recipe)

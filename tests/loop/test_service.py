@@ -18,9 +18,11 @@ import pytest
 import yaml
 
 import dialogues
+from headwater.errors import UserError
 from headwater.feedback.people import add_person
 from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
+from headwater.loop.service import run_loop
 
 PATIENCE = 300
 """Seconds until something that must come has come; it takes a few on an idle machine."""
@@ -138,6 +140,17 @@ def test_a_recipe_that_asks_nobody_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "asks nobody" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_study_is_refused(tmp_path: Path) -> None:
+    recipe = tmp_path / "averaging.yaml"
+    recipe.write_text("study: averaging\n")
+    with pytest.raises(UserError) as caught:
+        run_loop(recipe, [], tmp_path, 1)
+    assert (
+        str(caught.value)
+        == f"{recipe} is a study, which has no run to train or to serve: `headwater study {recipe}` makes it."
+    )
 
 
 @pytest.fixture(autouse=True)

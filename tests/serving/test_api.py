@@ -258,6 +258,34 @@ def test_embeddings_are_means_of_hidden_states(here, client):
     assert struct.unpack(f"<{len(packed) // 4}f", packed) == pytest.approx(found.data[0].embedding, abs=1e-6)
 
 
+def test_an_answer_is_sent_back_as_it_came(client):
+    """As the usual example of OpenAI has it: the answer's object among the messages."""
+    first = chat(client, temperature=0).choices[0].message
+    turns = [*MESSAGES, first, {"role": "user", "content": "Go on"}]
+    same = [*MESSAGES, {"role": "assistant", "content": first.content}, turns[-1]]
+    again = [chat(client, messages=messages, temperature=0).choices[0].message.content for messages in (turns, same)]
+    assert again[0] == again[1]
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_a_system_message_without_a_place_stands_before_the_first_request(here, client, role):
+    """The template of our own models knows requests and answers only."""
+    system, others = (
+        {"role": role, "content": "Be brief."},
+        [MESSAGES[0], {"role": "assistant", "content": "No."}, MESSAGES[0]],
+    )
+    put = [{"role": "user", "content": "Be brief.\n\n" + MESSAGES[0]["content"]}, *others[1:]]
+    told = [chat(client, messages=messages, temperature=0) for messages in ([system, *others], put)]
+    assert told[0].choices[0].message.content == told[1].choices[0].message.content
+    assert told[0].usage.prompt_tokens == told[1].usage.prompt_tokens
+    body = {"messages": [system, MESSAGES[0]], "answers": ["Yes."]}
+    same = {"messages": [{"role": "user", "content": "Be brief.\n\n" + MESSAGES[0]["content"]}], "answers": ["Yes."]}
+    assert httpx.post(f"{here.url}/score", json=body).json() == httpx.post(f"{here.url}/score", json=same).json()
+    for wrong in ([MESSAGES[0], system], [system]):
+        with pytest.raises(openai.BadRequestError, match="the roles are user and assistant"):
+            chat(client, messages=wrong)
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -105,6 +105,60 @@ def test_prompts_are_texts_or_tokens_one_or_several():
             prompts(wrong)
 
 
+def test_fields_of_openai_that_change_no_text_are_taken():
+    fields = {
+        "user": "a",
+        "store": True,
+        "metadata": {"a": "b"},
+        "service_tier": "flex",
+        "safety_identifier": "a",
+        "prompt_cache_key": "a",
+    }
+    chat = {
+        "parallel_tool_calls": False,
+        "prediction": {"type": "content", "content": "a"},
+        "tools": [],
+        "tool_choice": "none",
+    }
+    chat |= {
+        "response_format": {"type": "text"},
+        "modalities": ["text"],
+        "stream": True,
+        "stream_options": {"include_obfuscation": False},
+    }
+    parse(ChatRequest, json.dumps({"messages": [{"role": "user", "content": "a"}], **fields, **chat}).encode())
+    parse(CompletionRequest, json.dumps({"prompt": "a", "best_of": 1, "echo": False, **fields}).encode())
+    parse(EmbeddingRequest, json.dumps({"input": "a", "user": "a"}).encode())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("tool_choice", "required"),
+        ("response_format", {"type": "json_object"}),
+        ("response_format", 1),
+        ("modalities", ["text", "audio"]),
+        ("reasoning_effort", "low"),
+        ("web_search_options", {}),
+    ],
+)
+def test_fields_of_openai_that_would_change_the_text_are_refused(field, value):
+    with pytest.raises(Refusal, match=f"^{field} is not supported, for [^:]+") as caught:
+        parse(ChatRequest, json.dumps({"messages": [{"role": "user", "content": "a"}], field: value}).encode())
+    assert (caught.value.status, caught.value.param, caught.value.code) == (400, field, "unsupported_parameter")
+
+
+def test_an_unknown_field_is_refused_where_another_kind_of_request_knows_it():
+    for kind, body in (
+        (CompletionRequest, {"prompt": "a", "tools": []}),
+        (ScoreRequest, {"messages": [], "answers": [], "user": "a"}),
+    ):
+        with pytest.raises(Refusal) as caught:
+            parse(kind, json.dumps(body).encode())
+        assert caught.value.status == 400
+
+
 def test_nulls_are_as_good_as_nothing():
     fields = {name: None for name in ChatRequest.model_fields if name != "messages"}
     asked = parse(ChatRequest, json.dumps({"messages": [{"role": "user", "content": "a"}], **fields}).encode())

@@ -9,7 +9,7 @@ from headwater.errors import UserError
 from headwater.models.layout import load_model
 from headwater.rlhf.scoring import load_reward
 from headwater.serving import served as models
-from headwater.serving.served import EMBEDS, SCORES, WRITES, find, load
+from headwater.serving.served import EMBEDS, SCORES, WRITES, earlier, find, load
 from served import write_model
 
 
@@ -29,6 +29,25 @@ def test_a_run_stands_for_its_best_writer_and_its_reward_model(root):
     run = root / "r"
     assert find(["r"], root) == {"r/ppo": run / "ppo" / "model", "r/reward": run / "reward" / "model"}
     assert find([str(run)], root).keys() == {"r/ppo", "r/reward"}
+
+
+def test_what_came_before_a_run_s_policy_is_offered(root):
+    later = root / "r-round-2"
+    for seed, stage in enumerate(("sft", "ppo")):
+        write_model(later / stage / "model", seed=seed)
+    (later / "recipe.yaml").write_text("run: r-round-2\nround: {of: r, number: 2}\ncorpus: {sources: [{folder: x}]}\n")
+    assert earlier(["r"], root) == {"r/sft": root / "r" / "sft" / "model"}
+    assert list(earlier(["r-round-2"], root)) == ["r-round-2/sft", "r/ppo"]
+    assert earlier(["r/ppo", str(root.parent / "mine"), str(root / "r" / "ppo")], root) == {}, "no whole run"
+    (root / "r" / "ppo" / "model" / "config.json").unlink()
+    assert list(earlier(["r-round-2"], root)) == ["r-round-2/sft"]
+
+
+def test_a_model_that_is_not_loaded_tells_what_the_loaded_one_would(root):
+    folder = root / "r" / "sft" / "model"
+    found, loaded = models.unloaded("r/sft", folder, torch.float32), load("r/sft", folder, torch.float32)
+    assert (found.name, found.does, found.created, found.context) == ("r/sft", WRITES, loaded.created, loaded.context)
+    assert found.load().name == "r/sft"
 
 
 def test_stages_and_folders_are_served_alone(root):

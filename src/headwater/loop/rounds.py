@@ -69,7 +69,7 @@ class Rounds:
         arguments = ["run", str(self.path), *self.overrides] if accepted is None else ["round", accepted]
         code = self._headwater([*arguments, "--runs", str(self.root)])
         waits = code == 2 and not was_asked and self.judged(accepted).tasks
-        return None if code == 0 or waits else last_line(self.log)
+        return None if code == 0 or waits else why_it_failed(code, self.log)
 
     def is_trained(self, run: str) -> bool:
         return Run(self.root, run).is_finished("ppo")
@@ -103,7 +103,11 @@ def _digest(policy: PolicyOrigin, _written: int) -> str:
     return policy.digest
 
 
-def last_line(log: Path) -> str:
-    """The last thing that a training said."""
+def why_it_failed(code: int, log: Path) -> str:
+    """A plain sentence: the one that the command ended with (code 2), or where to read of a mistake that is not the user's."""
     said = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return said[-1] if said else "The training ended without a word: see what `headwater run` says."
+    if code == 2 and said:
+        return said[-1]
+    how = f"was ended by signal {-code}" if code < 0 else "failed at a mistake of its own"
+    last = f", which ends with: {said[-1]}" if said else ""
+    return f"Asking the policy, or training the next one, {how}: {log} holds what it said{last}"

@@ -69,6 +69,12 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
     return model.eval(), config
 
 
+def read_context(folder: Path) -> int:
+    """Tokens that the model of a folder reads at most, without reading its weights. Errors as of `load_model`."""
+    config, place = read_config(folder), str(folder / "config.json")
+    return family_named(config.get("model_type"), place).read(config, place).context
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a model folder, or a UserError that says what is wrong with it."""
     path = folder / "config.json"

@@ -15,7 +15,7 @@ from headwater.serving.desk import Desk
 from headwater.serving.failure import Refusal
 from headwater.serving.guard import GONE, Guard
 from headwater.serving.measures import measure_routes
-from headwater.serving.pages.routes import join, lost, wants_page
+from headwater.serving.pages.routes import join, lost, told, wants_page
 from headwater.serving.pages.site import Site
 from headwater.serving.status import status_routes
 from headwater.serving.texts import text_routes
@@ -57,8 +57,12 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    """No such path, or not with this method."""
+    """No such path, or not with this method; or a body that cannot be read."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return told(
+            request, 400, "What was sent cannot be read: it is no form, or no JSON in UTF-8, or too deeply nested."
+        )
     if request.app.state.site is not None and wants_page(request):
         return lost(request, error.status_code)
     if error.status_code == 405:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, Lock, to_thread
 
 from headwater.chat import opening_ids
 from headwater.chat import stop_tokens as ends_of
@@ -13,11 +14,12 @@ from headwater.cores import usable_cores
 from headwater.errors import UserError
 from headwater.models.generate import Sampling, first_tokens, is_encoder_decoder
 from headwater.serving.engine import Engine, Limits, Line
-from headwater.serving.failure import Refusal, gone
+from headwater.serving.failure import Refusal, broken, gone
 from headwater.serving.metrics import Metrics
 from headwater.serving.requests import ChatRequest, CompletionRequest, Sampled
-from headwater.serving.served import EMBEDS, SCORES, WRITES, Served
+from headwater.serving.served import EMBEDS, SCORES, WRITES, Served, Unloaded
 
+LOG = logging.getLogger("headwater.serving")
 Tokens = TypeVar("Tokens", list[int], list[list[int]])
 _CANNOT = {
     WRITES: "writes no text",
@@ -27,20 +29,48 @@ _CANNOT = {
 
 
 class Desk:
-    """All that the routes work with: the models, the engine that runs them, and what is counted."""
+    """All that the routes work with: the models, the engine that runs them, and what is counted.
 
-    def __init__(self, served: Sequence[Served], limits: Limits | None = None) -> None:
+    unloaded: models that are loaded when they are first asked for.
+    """
+
+    def __init__(
+        self, served: Sequence[Served], limits: Limits | None = None, unloaded: Sequence[Unloaded] = ()
+    ) -> None:
         self.served: dict[str, Served] = {}
         self.metrics = Metrics()
         self.engine = Engine({}, limits or Limits(), self.metrics)
         for each in served:
             self.add(each)
+        self.unloaded = {each.name: each for each in unloaded}
+        self._loading = Lock()
         self._encoders = CapacityLimiter(usable_cores())
 
-    def add(self, served: Served) -> None:
+    @property
+    def offered(self) -> Mapping[str, Served | Unloaded]:
+        """All that may be asked for."""
+        return {**self.served, **self.unloaded}
+
+    async def ready(self, name: str | None) -> None:
+        """Loads a model that is first asked for now, beside the event loop; nothing where it is there, or unknown. Raises
+        Refusal where it cannot be loaded.
+        """
+        async with self._loading:
+            each = self.unloaded.get(name or "")
+            if each is None:
+                return
+            try:
+                served = await to_thread.run_sync(each.load)
+            except Exception:
+                LOG.exception("%s cannot be loaded.", name)
+                raise broken() from None
+            self.add(served, self.engine.limits.seldom())
+            self.unloaded = {other: one for other, one in self.unloaded.items() if other != name}
+
+    def add(self, served: Served, limits: Limits | None = None) -> None:
         """One more model; where one of this name is served, it takes its place."""
         if served.does == WRITES:
-            self.engine.add(served.name, Line(served.model, served.tokenizer.decode, self.engine.limits))
+            self.engine.add(served.name, Line(served.model, served.tokenizer.decode, limits or self.engine.limits))
         self.served = {**self.served, served.name: served}
 
     def keep(self, writers: Sequence[str]) -> None:
@@ -65,7 +95,7 @@ class Desk:
                 raise Refusal(404, f"Nothing that is served {does[:-1]}s.", "model", "model_not_found")
             return found
         if name not in self.served:
-            there = ", ".join(self.served)
+            there = ", ".join(self.offered)
             raise Refusal(404, f"There is no such model here; there are: {there}.", "model", "model_not_found")
         if self.served[name].does != does:
             raise Refusal(400, f"{name} {_CANNOT[does]}.", "model", "invalid_value")
@@ -87,7 +117,7 @@ class Desk:
         if len(turns) > 1 and turns[-1].role == "assistant":
             turns, begun = turns[:-1], turns[-1].content
         try:
-            ids = served.tokenizer.chat([turn.model_dump() for turn in turns], begun)
+            ids = taken(lambda turns: served.tokenizer.chat(turns, begun), [turn.turn() for turn in turns])
         except UserError as error:
             raise Refusal(400, served.without_paths(error), "messages", "invalid_value") from None
         return self.fitting(served, ids, "messages")
@@ -149,12 +179,26 @@ class Desk:
 
     def gauges(self) -> Mapping[str, tuple[str, float]]:
         """What is true now, for the metrics."""
-        slots = self.engine.limits.slots * len(self.engine.lines)
+        slots = sum(line.limits.slots for line in self.engine.lines.values())
         return {
             "slots": ("Answers that can be written side by side.", slots),
             "slots_busy": ("Answers that are being written.", self.engine.running),
             "queue_waiting": ("Answers and other work that wait.", self.engine.waiting),
         }
+
+
+def taken(make: Callable[[list[dict[str, str]]], list[int]], turns: list[dict[str, str]]) -> list[int]:
+    """The tokens that `make` makes of a dialogue. Where the chat template has no place for a system message, it stands at the
+    head of the first request, as many templates put it themselves. Raises UserError where `make` does all the same.
+    """
+    try:
+        return make(turns)
+    except UserError:
+        if [turn["role"] for turn in turns[:2]] != ["system", "user"]:
+            raise
+    system, first, *others = turns
+    said = "\n\n".join(each["content"] for each in (system, first) if each["content"])
+    return make([{"role": "user", "content": said}, *others])
 
 
 def check_length(served: Served, characters: int, tokens: int, param: str) -> None:

@@ -15,7 +15,7 @@ from headwater.errors import UserError
 from headwater.models.generate import padded
 from headwater.rlhf.dialogues import dialogue_ids
 from headwater.serving.clients import unless_gone
-from headwater.serving.desk import Desk, check_ids, check_length
+from headwater.serving.desk import Desk, check_ids, check_length, taken
 from headwater.serving.failure import Refusal
 from headwater.serving.requests import EmbeddingRequest, ScoreRequest, parse
 from headwater.serving.served import EMBEDS, SCORES, Served
@@ -91,13 +91,14 @@ def in_pieces(rows: Sequence[list[int]]) -> Iterator[list[list[int]]]:
 
 
 def _dialogues(served: Served, asked: ScoreRequest) -> list[list[int]]:
-    before = [turn.model_dump() for turn in asked.messages]
+    before = [turn.turn() for turn in asked.messages]
     found = []
     characters = sum(len(turn.content) for turn in asked.messages)
     for index, said in enumerate(asked.answers):
         check_length(served, characters + len(said), served.context, f"answers[{index}]")
         try:
-            ids = dialogue_ids([*before, {"role": "assistant", "content": said}], served.tokenizer, 2**31)
+            turns = [*before, {"role": "assistant", "content": said}]
+            ids = taken(lambda turns: dialogue_ids(turns, served.tokenizer, 2**31), turns)
         except UserError as error:
             raise Refusal(400, served.without_paths(error), "messages", "invalid_value") from None
         found.append(_fitting(served, ids, f"answers[{index}]"))

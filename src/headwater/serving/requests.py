@@ -12,6 +12,24 @@ from headwater.serving.failure import Refusal
 MOST_ANSWERS = 16
 """Answers to one request."""
 MOST_ALTERNATIVES = 20
+UNSUPPORTED = {
+    "tools": "no model here calls tools",
+    "tool_choice": "no model here calls tools",
+    "functions": "no model here calls functions",
+    "function_call": "no model here calls functions",
+    "response_format": 'an answer is free text, {"type": "text"}',
+    "modalities": 'an answer is text, ["text"]',
+    "audio": "an answer is text",
+    "reasoning_effort": "no model here is told how long to think",
+    "verbosity": "no model here is told how much to say",
+    "web_search_options": "nothing here searches the web",
+    "moderation": "nothing here moderates",
+    "suffix": "a text is only gone on from",
+    "echo": "the prompt is not repeated",
+    "best_of": "all answers that are made are given: use n",
+    "dimensions": "an embedding is as long as the model makes it",
+}
+"""{field of OpenAI's API that would change what comes: why it cannot here}. What asks for nothing is taken: null, no tools."""
 _LONGEST_STOP = 200
 _MOST_SCORED = 64
 _SEEDS = 2**63
@@ -46,20 +64,50 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Nothing = Annotated[list[Any], Field(max_length=0)] | None
+"""An empty list, or null."""
+
+
 class Message(Strict):
-    """One turn. The roles are those of the model's chat template."""
+    """One turn. The roles are those of the model's chat template. The last fields are those of an answer that a client sends
+    back as it came.
+    """
 
     role: Annotated[str, Field(min_length=1, max_length=32)]
     content: Annotated[str, BeforeValidator(_as_text)]
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Nothing = None
+    annotations: Nothing = None
+
+    def turn(self) -> dict[str, str]:
+        """For a chat template. OpenAI's `developer` is what others call `system`."""
+        return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
 
 
 class StreamOptions(Strict):
     """What a stream holds beside the answer."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
+    include_obfuscation: Any = None
+    """Without effect."""
 
 
-class Sampled(Strict):
+class WithoutEffect(Strict):
+    """Fields of OpenAI's API that say who asks, what is kept there and what it costs: nothing of it changes a text."""
+
+    user: Any = None
+    safety_identifier: Any = None
+    metadata: Any = None
+    store: Any = None
+    service_tier: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
+
+
+class Sampled(WithoutEffect):
     """The fields that both endpoints for text have in common."""
 
     model: Annotated[str, Field(max_length=300)] | None = None
@@ -107,12 +155,32 @@ class Sampled(Strict):
         return None
 
 
+class FreeText(Strict):
+    """The one form of an answer."""
+
+    type: Literal["text"]
+
+
 class ChatRequest(Sampled):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     logprobs: bool | None = None
+    parallel_tool_calls: Any = None
+    """Without effect, as is `prediction`, which only saves time."""
+    prediction: Any = None
+    tools: Nothing = None
+    tool_choice: Literal["none", "auto"] | None = None
+    functions: Nothing = None
+    function_call: Literal["none", "auto"] | None = None
+    response_format: FreeText | None = None
+    modalities: list[Literal["text"]] | None = None
+    audio: None = None
+    reasoning_effort: None = None
+    verbosity: None = None
+    web_search_options: None = None
+    moderation: None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_ALTERNATIVES)] | None = None
 
     @model_validator(mode="after")
@@ -142,6 +210,9 @@ class CompletionRequest(Sampled):
         Field(min_length=1, max_length=MOST_ANSWERS),
     ]
     logprobs: Annotated[int, Field(ge=0, le=MOST_ALTERNATIVES)] | None = None
+    suffix: None = None
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
 
     @model_validator(mode="after")
     def _few_enough(self) -> Self:
@@ -154,7 +225,7 @@ class CompletionRequest(Sampled):
         return self.logprobs
 
 
-class EmbeddingRequest(Strict):
+class EmbeddingRequest(WithoutEffect):
     """`POST /v1/embeddings`."""
 
     model: Annotated[str, Field(max_length=300)] | None = None
@@ -164,6 +235,7 @@ class EmbeddingRequest(Strict):
         Field(min_length=1, max_length=_MOST_SCORED),
     ]
     encoding_format: Literal["float", "base64"] = "float"
+    dimensions: None = None
 
 
 class ScoreRequest(Strict):
@@ -189,6 +261,8 @@ def _refusal(kind: type[Strict], error: ValidationError) -> Refusal:
     """The first mistake as a sentence; what the client sent is not repeated."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     param = _path(first["loc"])
+    if (field := str((*first["loc"], "")[0])) in UNSUPPORTED and field in kind.model_fields:
+        return Refusal(400, f"{field} is not supported, for {UNSUPPORTED[field]}.", field, "unsupported_parameter")
     match first["type"]:
         case "json_invalid":
             return Refusal(400, "The body is not valid JSON in UTF-8, or too deeply nested.", None, "invalid_json")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,9 +13,11 @@ import torch
 from headwater import catalogue, exchange
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.models.layout import read_config
+from headwater.models.layout import read_config, read_context
 from headwater.models.model import Model
+from headwater.recipe import load_recipe
 from headwater.rlhf.scoring import Reward, RewardModel, load_reward
+from headwater.runs import Run
 
 WRITES, SCORES, EMBEDS = "writes", "scores", "embeds"
 
@@ -40,6 +44,18 @@ class Served:
     def context(self) -> int:
         """Tokens that it reads at most."""
         return self.model.config.context
+
+
+@dataclass(frozen=True)
+class Unloaded:
+    """A model that writes, and is loaded when it is first asked for."""
+
+    name: str
+    folder: Path
+    created: int
+    context: int
+    load: Callable[[], Served]
+    does: str = WRITES
 
 
 def find(names: Sequence[str], root: Path) -> dict[str, Path]:
@@ -69,6 +85,36 @@ def _folders(name: str, root: Path) -> list[Path]:
     if stage is None and folder != reward and (reward / "config.json").is_file():
         return [folder, catalogue.model_folder(f"{run.folder}/reward", root)]
     return [folder]
+
+
+def earlier(names: Sequence[str], root: Path) -> dict[str, Path]:
+    """{name in the API: model folder} of what came before the policies of whole runs: the SFT model, and the policies of the
+    rounds before, the newest first. What is not there any more is left out.
+    """
+    found: dict[str, Path] = {}
+    for name in names:
+        try:
+            run, stage = catalogue.find_stage(name, root)
+            models = [] if stage else [f"{run.folder}/sft", *(f"{each.folder}/ppo" for each in _rounds_before(run))]
+        except UserError:  # a folder of its own
+            continue
+        for model in models:
+            with suppress(UserError):
+                folder = catalogue.model_folder(model, root)
+                found[_called(folder, model)] = folder
+    return found
+
+
+def _rounds_before(run: Run) -> list[Run]:
+    """The newest first; none where the recipe is one of another version."""
+    try:
+        of = load_recipe(run.folder / "recipe.yaml").round.of
+    except UserError:
+        return []
+    if of is None or not (run.folder.parent / of / "recipe.yaml").is_file():
+        return []
+    before = Run(run.folder.parent, of)
+    return [before, *_rounds_before(before)]
 
 
 def _called(folder: Path, name: str) -> str:
@@ -101,6 +147,12 @@ def load(name: str, folder: Path, dtype: torch.dtype) -> Served:
         f"{folder} is a {model.kind} model, for which there is no endpoint: name a model that writes, a reward model, or an "
         "encoder."
     )
+
+
+def unloaded(name: str, folder: Path, dtype: torch.dtype) -> Unloaded:
+    """A model that `load` loads later."""
+    created, context = int((folder / "config.json").stat().st_mtime), read_context(folder)
+    return Unloaded(name, folder, created, context, partial(load, name, folder, dtype))
 
 
 def _reward(folder: Path, model: Model) -> Reward:

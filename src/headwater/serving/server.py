@@ -153,14 +153,16 @@ def serve(
     if precision not in get_args(Precision):
         raise UserError(f"--precision is `{precision}`: give one of {', '.join(get_args(Precision))}.")
     address, limits = Address(host, port), limits or Limits()
-    folders = models.find(names, root)
+    folders, before = models.find(names, root), models.earlier(names, root)
     token = checked_token(token or os.environ.get("HEADWATER_TOKEN") or None)
     made = token is None and not address.is_local
     if made:
         token = secrets.token_urlsafe(32)
     with listening(address) as listener:
         chosen = choose_precision(cast(Precision, precision))
-        desk = Desk([models.load(name, folder, DTYPES[chosen]) for name, folder in folders.items()], limits)
+        dtype = DTYPES[chosen]
+        later = [models.unloaded(name, folder, dtype) for name, folder in before.items() if name not in folders]
+        desk = Desk([models.load(name, folder, dtype) for name, folder in folders.items()], limits, later)
         with open_site(names, root, desk, folders, token, store) as site:
             app = build(desk, site, token=token, hosts=allowed_hosts(address, token))
             url = address.url(listener.getsockname()[1])
@@ -168,7 +170,7 @@ def serve(
             if made:
                 said.append(f"  token: {token}")
             said.append(f"Pages to chat and to judge: {url}/{f'?token={token}' if made else ''}")
-            said.append(f"  judgements go into {site.store.place}")
+            said.append(f"  judgements go into {site.store.place}{_of_whom(site)}")
             with beside(desk, site) if beside else nullcontext():
                 print("\n".join([*said, "Ctrl-C ends it."]), flush=True)
                 run(app, desk.engine, listener)
@@ -221,9 +223,16 @@ def checked_token(token: str | None) -> str | None:
     return token
 
 
+def _of_whom(site: Site) -> str:
+    """Where models of several runs are served: that one store takes what is said of all."""
+    if len({model.run for model in site.answering.models}) < 2:
+        return ""
+    return ", those of all models: two of them are compared in one store; --store names another"
+
+
 def _told(desk: Desk, precision: str) -> list[str]:
     """A line for each model."""
-    width = max(map(len, desk.served))
+    width = max(map(len, desk.offered))
     lines = []
     for name, each in desk.served.items():
         what = {models.SCORES: "scores answers", models.EMBEDS: "makes embeddings"}.get(each.does, "")
@@ -231,4 +240,5 @@ def _told(desk: Desk, precision: str) -> list[str]:
             line = desk.engine.lines[name]
             what = f"writes, in {precision}: {desk.engine.limits.slots} answers of {line.capacity} tokens at a time"
         lines.append(f"  {name:{width}}  {what}")
+    lines += [f"  {name:{width}}  writes, and is loaded when it is first asked for" for name in desk.unloaded]
     return lines

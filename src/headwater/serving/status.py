@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from headwater.serving.desk import Desk
 from headwater.serving.failure import Refusal
-from headwater.serving.served import Served
+from headwater.serving.served import Served, Unloaded
 
 
 def status_routes(desk: Desk) -> APIRouter:
@@ -18,13 +18,13 @@ def status_routes(desk: Desk) -> APIRouter:
 
     @router.get("/v1/models")
     async def models() -> Response:
-        return JSONResponse({"object": "list", "data": [_told(each) for each in desk.served.values()]})
+        return JSONResponse({"object": "list", "data": [_told(each) for each in desk.offered.values()]})
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
-        if name not in desk.served:
+        if name not in desk.offered:
             raise Refusal(404, "There is no such model here.", "model", "model_not_found")
-        return JSONResponse(_told(desk.served[name]))
+        return JSONResponse(_told(desk.offered[name]))
 
     @router.get("/health")
     async def health() -> Response:
@@ -39,7 +39,7 @@ def status_routes(desk: Desk) -> APIRouter:
     return router
 
 
-def _told(served: Served) -> dict[str, Any]:
+def _told(served: Served | Unloaded) -> dict[str, Any]:
     """A model as the API tells it."""
     return {
         "id": served.name,

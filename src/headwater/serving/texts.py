@@ -26,6 +26,7 @@ def text_routes(desk: Desk) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         asked = parse(ChatRequest, await request.body())
+        await desk.ready(asked.model)
         served = desk.model(asked.model, WRITES)
         prompt = await desk.encode(lambda: desk.dialogue(served, asked))
         shape = ChatShape(served.name, served.tokenizer, asked.alternatives is not None)
@@ -34,6 +35,7 @@ def text_routes(desk: Desk) -> APIRouter:
     @router.post("/v1/completions")
     async def complete(request: Request) -> Response:
         asked = parse(CompletionRequest, await request.body())
+        await desk.ready(asked.model)
         served = desk.model(asked.model, WRITES)
         prompts = await desk.encode(lambda: desk.prompts(served, asked))
         shape = CompletionShape(served.name, served.tokenizer, asked.alternatives is not None)
@@ -53,7 +55,7 @@ async def answer(
     order = Order(rows, desk.sampling(served, asked), seeds, follows=bool(asked.stream))
     desk.engine.submit(served.name, order)
     if asked.stream:
-        with_usage = asked.stream_options is not None and asked.stream_options.include_usage
+        with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return OrderedStream(order, stream(order, prompts, shape, with_usage))
     try:
         await unless_gone(request, order.wait())

@@ -29,7 +29,7 @@ class PretrainSettings(StageSettings):
     batch_tokens: Count = Field(4096, description="Tokens per update.")
     optimiser: OptimiserSettings = OptimiserSettings(name="muon")
     schedule: ScheduleSettings = ScheduleSettings(name="linear", warmup=0.02)
-    precision: Precision = Field("auto", description="`auto`: bf16 where a short measurement finds it faster.")
+    precision: Precision = Field("auto", description="`auto`: bf16 where the processor multiplies it itself.")
     averaging: AveragingSettings = AveragingSettings()
     evaluate_every: Count = Field(100, description="Steps between measurements on held-out texts.")
     patience: Annotated[int, Field(ge=0)] = Field(

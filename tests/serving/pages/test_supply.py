@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from browsing import Pages, Visitor, add_task, serving
 from dialogues import recipe
 from headwater import pipeline, rounds
+from headwater.errors import UserError
 from headwater.feedback.people import add_person, people
 from headwater.feedback.queue import progress
 from headwater.feedback.store import TABLES, Store
@@ -123,6 +125,36 @@ def test_a_prompt_without_room_is_left_out_and_the_next_ones_are_asked(monkeypat
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, made._make()).result()
     assert (written, made._left) == ([(1,), (2,)], [])
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [(UserError("The queue is full."), "The queue is full."), (ValueError("x"), "a mistake of the server's own")],
+)
+def test_what_cannot_be_made_is_told_until_it_can(
+    pages: Pages, why: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: Any = pages.site.supply
+    settled(lambda: not made.is_at_work)
+    made.is_at_work = True  # nothing is made until this test says so
+
+    async def broken(*_: Any) -> None:
+        raise why
+
+    monkeypatch.setattr(made, "_draws", SimpleNamespace(draw=broken))
+    monkeypatch.setattr(made, "_left", [(0, "train", Prompt((), "", (1,), "s"))])
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=pages.url, headers={"origin": pages.url}) as client:
+        pool.submit(asyncio.run, made._make()).result()
+        client.post("/sign-in", data={"name": "Nobody's judge"})
+        with pages.store.writing() as writer:
+            writer.connection.execute(TABLES["task"].delete())
+        state = client.post("/judge/next", json={}).json()
+        assert told in state["problem"]
+        assert not state["coming"]
+        settled(lambda: not made.is_at_work)
+        monkeypatch.setattr(made, "_left", [])
+        pool.submit(asyncio.run, made._make()).result()
+        assert client.post("/judge/next", json={}).json()["problem"] is None
 
 
 def test_more_is_asked_only_for_who_will_get_it_and_has_little_left(pages: Pages) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -19,6 +20,8 @@ from headwater.serving.pages.answering import Answered, Served, Wish, served
 from headwater.serving.pages.signing import Entered, Judging
 from headwater.serving.pages.site import HEADERS, Site, Whole, page, site_of
 
+LOG = logging.getLogger("headwater.serving")
+
 LONGEST_ANSWER = 512
 """Tokens that a visitor may ask for."""
 
@@ -27,7 +30,9 @@ OfSite = Annotated[Site, Depends(site_of)]
 
 
 class Turn(BaseModel):
-    """A message of a conversation."""
+    """A message of a conversation. Here as below every text has a limit: pydantic looks into no other, and would let half a
+    character pass (JSON can say `\\ud800`), which neither a database nor an answer can hold.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +58,7 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    models: list[str] = Field(min_length=1, max_length=2)
+    models: list[Annotated[str, Field(max_length=300)]] = Field(min_length=1, max_length=2)
     conversation: list[Turn] = Field(min_length=1, max_length=400)
     dials: Dials = Dials()
 
@@ -64,7 +69,7 @@ class Word(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["thumb", "pair", "correction"]
-    answers: list[str] = Field(min_length=1, max_length=2)
+    answers: list[Annotated[str, Field(max_length=80)]] = Field(min_length=1, max_length=2)
     better: int | None = Field(None, ge=0, le=1, description="Which of the two; None: neither.")
     all_bad: bool = False
     up: bool = True
@@ -122,8 +127,8 @@ async def _lines(
         except UserError as error:
             await queue.put({"side": side, "error": str(error)})
         except Exception:
+            LOG.exception("%s could not answer.", model.name)
             await queue.put({"side": side, "error": "The model could not answer: see what the server says."})
-            raise
         finally:
             await queue.put(None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from headwater import storage
@@ -10,7 +11,7 @@ from headwater.chat import prompt_ids, stop_tokens
 from headwater.errors import UserError
 from headwater.models.generate import Answer, Ending, Sampling
 from headwater.rlhf.dialogues import dialogue_ids
-from headwater.serving.desk import Desk, check_length
+from headwater.serving.desk import Desk, check_length, taken
 from headwater.serving.failure import Refusal
 from headwater.serving.measures import scored
 from headwater.serving.orders import Order
@@ -30,6 +31,9 @@ class DeskAnswering:
         for name, each in desk.served.items():
             if each.does == WRITES:
                 self._known[name] = describe(name, folders[name].resolve(), desk.line(name).capacity)
+        for name, later in desk.unloaded.items():
+            capacity = min(desk.engine.limits.capacity, later.context)
+            self._known[name] = describe(name, later.folder.resolve(), capacity)
 
     def serve(self, model: SomeModel, folder: Path) -> None:
         """One more model, or another one of this name; what it says is known as that of these weights from the first word on."""
@@ -40,17 +44,20 @@ class DeskAnswering:
     @property
     def models(self) -> Sequence[Served]:
         """In the order of the desk."""
-        return [self._known[name] for name in self.desk.served if name in self._known]
+        return [self._known[name] for name in self.desk.offered if name in self._known]
 
     async def stream(self, model: str, conversation: Sequence[Message], wish: Wish) -> AsyncIterator[Piece]:
         """As `Answering.stream`."""
-        served, capacity = self.desk.served[model], self.desk.line(model).capacity
+        served = await self._loaded(model)
+        capacity = self.desk.line(model).capacity
         kept = [each for each in conversation[:-1] if each["role"] == "system"] + [conversation[-1]]
         try:
             check_length(served, sum(len(each["content"]) for each in kept), capacity, "conversation")
         except Refusal as refusal:
             raise UserError(refusal.message) from None
-        ids = await self.desk.encode(lambda: prompt_ids(served.model, served.tokenizer, list(conversation)))
+        ids = await self.desk.encode(
+            lambda: taken(partial(prompt_ids, served.model, served.tokenizer), list(conversation))
+        )
         if len(ids) >= capacity:
             raise UserError(
                 f"The conversation has {len(ids)} tokens and the model holds {capacity}: shorten it, or begin a new one."
@@ -72,8 +79,9 @@ class DeskAnswering:
         """Several answers to one prompt, given as tokens. Raises TooLong where they leave no room for an answer, UserError
         where the engine takes nothing now.
         """
+        served = await self._loaded(model)
         try:
-            self.desk.fitting(self.desk.served[model], list(ids), "prompt")
+            self.desk.fitting(served, list(ids), "prompt")
         except Refusal as refusal:
             raise TooLong(refusal.message) from None
         order = Order([list(ids)] * len(seeds), sampling, list(seeds))
@@ -86,6 +94,14 @@ class DeskAnswering:
         finally:
             order.leave()
         return order.answers
+
+    async def _loaded(self, model: str) -> SomeModel:
+        """A model that writes. Raises UserError where it cannot be loaded."""
+        try:
+            await self.desk.ready(model)
+            return self.desk.model(model, WRITES)
+        except Refusal as refusal:
+            raise UserError(refusal.message) from None
 
     async def scores(
         self, run: str, conversation: Sequence[Mapping[str, str]], texts: Sequence[str]

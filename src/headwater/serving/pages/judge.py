@@ -104,7 +104,10 @@ def _state(site: Site, done: Progress, given: Assignment | None) -> dict[str, An
     """A task as the page shows it, without who wrote the answers, and how far the person is."""
     counts = {"own": done.own, "left": done.own_left, "judged": done.judged, "wanted": done.wanted}
     if given is None:
-        return {"task": None, "progress": counts, "coming": site.supply is not None and site.supply.is_at_work}
+        return {
+            "task": None, "progress": counts, "coming": site.supply is not None and site.supply.is_at_work and not site.supply.problem,
+            "problem": None if site.supply is None else site.supply.problem,
+        }  # fmt: skip
     task = {
         "id": given.task, "kind": given.kind, "conversation": given.conversation, "held": given.until is not None,
         "answers": [answer._asdict() for answer in given.answers], "adjudicates": given.adjudicates,

@@ -71,6 +71,8 @@ class Supply:
         self._left: list[tuple[int, str, Prompt]] | None = None
         self._work: asyncio.Task[None] | None = None
         self.is_at_work = False
+        self.problem: str | None = None
+        """Why the last answers could not be made, in a sentence, until they can."""
 
     def ask(self, done: Progress, left: int) -> None:
         """Has more tasks made where few are left for who is there, unless they are being made, or every prompt has been
@@ -98,10 +100,13 @@ class Supply:
                     task, texts = await run_in_threadpool(self._write, share, prompt, answers, seeds)
                     await self._rank(task, prompt, texts)
                 self._left = self._left[1:]
+            self.problem = None
         except UserError as error:
             LOG.info("No new answers to judge: %s", error)
+            self.problem = str(error)
         except Exception:
             LOG.exception("No new answers to judge.")
+            self.problem = "No new answers could be made, by a mistake of the server's own: what it says tells more."
         finally:
             self.is_at_work = False
 

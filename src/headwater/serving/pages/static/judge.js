@@ -68,7 +68,7 @@ function nothing(state) {
   byId("what").textContent = say("judge.title");
   byId("why").hidden = true;
   byId("none-title").textContent = say(state.coming ? "judge.coming" : "judge.nothing");
-  byId("none-note").textContent = say(state.coming ? "judge.coming_note" : "judge.nothing_note");
+  byId("none-note").textContent = state.coming ? say("judge.coming_note") : state.problem ?? say("judge.nothing_note");
   tray.hidden = state.progress.own === 0;
   tray.classList.add("idle");
   byId("word").replaceChildren();
