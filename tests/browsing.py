@@ -28,7 +28,7 @@ from headwater.serving.app import build
 from headwater.serving.desk import Desk
 from headwater.serving.engine import Limits
 from headwater.serving.guard import LOOPBACK
-from headwater.serving.pages.desk import DeskAnswering
+from headwater.serving.pages.desk_answering import DeskAnswering
 from headwater.serving.pages.site import Site
 from headwater.serving.server import Address, Server, listening
 
@@ -162,6 +162,29 @@ def visit(chromium: Any, pages: Pages) -> Iterator[Callable[..., Visitor]]:
         visitor.context.close()
     wrong = [each for visitor in came for each in visitor.wrong]
     assert not wrong, wrong
+
+
+Visit = Callable[..., Visitor]
+
+
+def begin(visit: Visit, **options: Any) -> Visitor:
+    """Ada, before her first task."""
+    visitor = visit(**options).named("Ada")
+    visitor.page.goto("/judge")
+    visitor.page.locator("#stand[data-task]").wait_for()
+    return visitor
+
+
+def press(visitor: Visitor, keys: str) -> None:
+    for key in keys:
+        visitor.page.keyboard.press(key)
+
+
+def submit(visitor: Visitor) -> None:
+    """Sends, and waits until another task, or none, is there."""
+    before = visitor.page.locator("#stand").get_attribute("data-task")
+    visitor.page.keyboard.press("Enter")
+    visitor.page.wait_for_function("task => document.getElementById('stand').dataset.task !== task", arg=before)
 
 
 def add_task(

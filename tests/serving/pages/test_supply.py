@@ -15,7 +15,7 @@ from browsing import Pages, Visitor, add_task, serving
 from dialogues import recipe
 from headwater import pipeline, rounds
 from headwater.feedback.people import add_person, people
-from headwater.feedback.queue import progress
+from headwater.feedback.progress import progress
 from headwater.feedback.store import TABLES, Store
 from headwater.recipe import validate
 from headwater.rlhf.asking import tasks_of
