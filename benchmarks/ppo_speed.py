@@ -18,6 +18,8 @@ medians over the rounds are compared:
                            `choose_precision` finds on this machine)
     ratio_to_trl_fp32      trl-fp32 / headwater-fp32
 
+Each way holds four models and two optimisers: where memory is too small for all, `--ways` names those that are measured.
+
     python benchmarks/ppo_speed.py --json ppo_speed.json
     python benchmarks/ppo_speed.py --run runs/quickstart --prompts 96 --new-tokens 56 --epochs 2 --minibatches 3
 """
@@ -45,9 +47,10 @@ from headwater.models.model import Model
 from headwater.models.presets import config_of
 from headwater.models.settings import ModelSettings
 from headwater.objectives.policy import Policy
-from headwater.recipe import PpoSettings, load_recipe
+from headwater.recipe import load_recipe
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
+from headwater.rlhf.settings import PpoSettings
 from headwater.tasks.continuation import openings, read_lines
 from headwater.tasks.task import some
 from headwater.training.engine import Engine
@@ -59,6 +62,7 @@ from measuring import medians, show, take_turns, write_json
 
 PAD, EOS = 0, 1
 LEARNING_RATE = 1e-7
+WAYS = ("headwater-fp32", "trl-fp32", "headwater-bf16", "trl-autocast")
 MANY = 10**6
 """Iterations that the source believes are to come: the benchmark never sees its end."""
 
@@ -232,11 +236,14 @@ def padded(prompts: list[list[int]], pad: int) -> torch.Tensor:
 
 
 def result_of(seconds: Mapping[str, float], precision: str) -> dict[str, float]:
-    """Median seconds per iteration by way, headwater's precision → the ratios."""
-    return {
-        "ratio_to_trl": min(seconds["trl-fp32"], seconds["trl-autocast"]) / seconds[f"headwater-{precision}"],
-        "ratio_to_trl_fp32": seconds["trl-fp32"] / seconds["headwater-fp32"],
-    }
+    """Median seconds per iteration by way, headwater's precision → those ratios whose ways were measured."""
+    trl = [seconds[name] for name in ("trl-fp32", "trl-autocast") if name in seconds]
+    ratios = {}
+    if trl and f"headwater-{precision}" in seconds:
+        ratios["ratio_to_trl"] = min(trl) / seconds[f"headwater-{precision}"]
+    if "trl-fp32" in seconds and "headwater-fp32" in seconds:
+        ratios["ratio_to_trl_fp32"] = seconds["trl-fp32"] / seconds["headwater-fp32"]
+    return ratios
 
 
 def arguments() -> argparse.Namespace:
@@ -255,6 +262,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minibatches", type=int, default=4, help="updates per epoch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of headwater")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="default: all; bf16 where it is chosen")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     given = parser.parse_args()
@@ -272,13 +280,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         material = material_of_run(folder, given) if given.run else random_material(folder, given)
-        ways = {
-            "headwater-fp32": headwater_way(material, given, "fp32"),
-            "trl-fp32": trl_way(material, given, autocast=False),
-            **({"headwater-bf16": headwater_way(material, given, "bf16")} if precision == "bf16" else {}),
-            "trl-autocast": trl_way(material, given, autocast=True),
+        makers = {
+            "headwater-fp32": lambda: headwater_way(material, given, "fp32"),
+            "trl-fp32": lambda: trl_way(material, given, autocast=False),
+            "headwater-bf16": lambda: headwater_way(material, given, "bf16"),
+            "trl-autocast": lambda: trl_way(material, given, autocast=True),
         }
-        seconds = take_turns(ways, given.rounds)
+        wanted = [name for name in given.ways if name != "headwater-bf16" or precision == "bf16"]
+        seconds = take_turns({name: makers[name]() for name in wanted}, given.rounds)
     middle = medians(seconds)
     return {
         **result_of(middle, precision),
@@ -307,7 +316,8 @@ def main() -> None:
     for name, seconds in found["seconds_per_iteration"].items():
         print(f"{name:16} {seconds:8.2f} s per iteration")
     for name in ("ratio_to_trl", "ratio_to_trl_fp32"):
-        print(f"{name:18} {found[name]:6.2f}")
+        if name in found:
+            print(f"{name:18} {found[name]:6.2f}")
 
 
 if __name__ == "__main__":

@@ -43,10 +43,10 @@ from headwater.models.model import Model
 from headwater.models.presets import config_of
 from headwater.models.published import MINILM, SMOLLM2
 from headwater.models.settings import LoraSettings, ModelSettings
-from headwater.recipe import RewardSettings
 from headwater.rlhf.dialogues import dialogue_ids
 from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
+from headwater.rlhf.settings import RewardSettings
 from headwater.training.batch import Row, split_by_tokens
 from headwater.training.precision import DTYPES, choose_precision
 from headwater.training.settings import OptimiserSettings

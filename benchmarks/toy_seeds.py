@@ -29,10 +29,11 @@ from headwater.models.model import Model
 from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy
 from headwater.objectives.preference import Rankings
-from headwater.recipe import PpoSettings
+from headwater.rlhf.episodes import log_probabilities_of
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.preference_pairs import Pair, pair_groups
-from headwater.rlhf.rollouts import Rollouts, log_probabilities_of
+from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.settings import OptimiserSettings, ScheduleSettings

@@ -14,6 +14,7 @@ from headwater.chat import SYSTEM, chat, prompt_ids
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
 from headwater.errors import UserError
 from headwater.models.layout import load_model, save_model
+from headwater.models.sampling import Sampling
 from tiny import lively_model
 
 TEXTS = [f"The {noun} of the {place}, number {i * 37}: 博物馆{i}。" for i in range(6) for noun in ("museum", "river", "library")
@@ -60,7 +61,7 @@ class Dialogue(list):
 
         monkeypatch.setattr(chat_module, "stream_text", answer)
         monkeypatch.setattr(builtins, "input", ask)
-        chat(folder, **settings)
+        chat(folder, Sampling(128), **settings)
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_it_stops_at_the_stop_tokens(tmp_path, capsys):
         hidden = model.backbone(torch.tensor([Tokenizer.load(folder).chat([{"role": "user", "content": "a"}], "")]))
         model.language_model.weight[4] = hidden[0, -1]
     save_model(model, folder, pad=0, eos=4)
-    chat(folder, "a", greedy=True, max_new_tokens=20, system="")
+    chat(folder, Sampling(20, temperature=0), "a", system="")
     assert capsys.readouterr().out == "\n"
 
 
@@ -141,7 +142,7 @@ def test_greedy_is_the_same_each_time_and_no_longer_than_asked(tmp_path, capsys)
     folder = make(tmp_path / "m")
     answers = []
     for seed in (1, 2):
-        chat(folder, "The river", greedy=True, max_new_tokens=5, seed=seed)
+        chat(folder, Sampling(5, temperature=0), "The river", seed=seed)
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1]
     assert len(Tokenizer.load(folder).encode(answers[0].rstrip("\n"))) <= 6
@@ -149,16 +150,14 @@ def test_greedy_is_the_same_each_time_and_no_longer_than_asked(tmp_path, capsys)
 
 def test_who_cannot_be_talked_to(tmp_path):
     with pytest.raises(UserError, match="is a reward model, which writes no text"):
-        chat(make(tmp_path / "reward", kind="reward"), "x")
+        chat(make(tmp_path / "reward", kind="reward"), Sampling(4), "x")
     folder = make(tmp_path / "m")
-    with pytest.raises(UserError, match="temperature"):
-        chat(folder, "x", temperature=float("nan"))
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"has no tokenizer\.json"):
-        chat(folder, "x")
+        chat(folder, Sampling(4), "x")
 
 
 def test_a_hostile_template_is_stopped(tmp_path):
     folder = make(tmp_path / "m", "{{ messages.__class__.__mro__[1].__subclasses__() }}")
     with pytest.raises(UserError, match="does what no template may"):
-        chat(folder, "x")
+        chat(folder, Sampling(4), "x")

@@ -70,7 +70,7 @@ def test_smollm2_has_the_logits_of_transformers(smollm2):
 def test_smollm2_says_paris(smollm2):
     for prompt in (QUESTION, "What is the capital of France?"):
         with contextlib.redirect_stdout(io.StringIO()) as said:
-            chat(smollm2, prompt, greedy=True, max_new_tokens=24)
+            chat(smollm2, Sampling(24, temperature=0), prompt)
         assert said.getvalue() == "The capital of France is Paris.\n"  # and stops there
 
 

@@ -12,6 +12,7 @@ from headwater.models.model import Kind, Model
 from headwater.training.batch import Batch
 from headwater.training.learner import Learner
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
+from headwater.training.source import Counted
 
 CONSTANT = ScheduleSettings(name="constant")
 
@@ -55,30 +56,15 @@ def same_weights(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Ten
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-class GivenUpdates:
+class GivenUpdates(Counted):
     """A source that hands out the updates it was given, one after the other."""
 
     def __init__(self, updates: Sequence[list[Batch]]) -> None:
+        super().__init__(len(updates))
         self.updates = list(updates)
-        self.step = 0
 
     def take(self) -> list[Batch] | None:
         if self.step == len(self.updates):
             return None
         self.step += 1
         return self.updates[self.step - 1]
-
-    def progress(self) -> float:
-        return self.step / len(self.updates)
-
-    def at_boundary(self) -> bool:
-        return True
-
-    def observe(self, metrics: Mapping[str, float]) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]

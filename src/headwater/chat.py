@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from headwater import exchange
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.models.generate import Sampling, is_encoder_decoder, stream_text
+from headwater.models.decoding import is_encoder_decoder
+from headwater.models.generate import Sampling, stream_text
 from headwater.models.model import Model
 
 SYSTEM = "You are a helpful assistant."
@@ -19,38 +20,16 @@ _ROOM = 8
 
 
 def chat(
-    model_folder: Path,
-    prompt: str | None = None,
-    greedy: bool = False,
-    max_new_tokens: int = 128,
-    temperature: float = 0.8,
-    seed: int = 0,
-    system: str = SYSTEM,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    repetition_penalty: float = 1.0,
-    stop: Sequence[str] = (),
+    model_folder: Path, sampling: Sampling, prompt: str | None = None, seed: int = 0, system: str = SYSTEM
 ) -> None:
     """Answers `prompt` once, or holds a conversation until an empty line or end of input. The answer streams.
 
     system: told to a model of others' before the dialogue, where its template takes it; empty: what the template says
     by itself. A model without a chat template continues the text that it is given; it does not see what was said before.
-    top_k to repetition_penalty: see `Sampling`. stop: texts before which an answer ends.
+    sampling: its stop tokens become those of the model.
     """
-    if not temperature > 0:  # not a number
-        raise UserError(f"--temperature {temperature} is no number above 0: give one such as 0.8.")
     model, tokenizer = load_writer(model_folder)
-    sampling = Sampling(
-        max_new_tokens,
-        0.0 if greedy else temperature,
-        top_k,
-        top_p,
-        stop_tokens=stop_tokens(tokenizer),
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        stop_strings=tuple(stop),
-    )
+    sampling = replace(sampling, stop_tokens=stop_tokens(tokenizer))
     before = told_before(tokenizer, system)
     if prompt is not None:
         say_answer(model, tokenizer, [*before, {"role": "user", "content": prompt}], sampling, seed)

@@ -42,7 +42,7 @@ def files_of_dialogues(recipe: Recipe) -> dict[str, str | None]:
 
 def file_of_reward(recipe: Recipe) -> dict[str, str | None]:
     """{"file PATH": hash of its content} where the reward is a function in a file: another function is another reward."""
-    from headwater.recipe import REWARD
+    from headwater.rlhf.settings import REWARD
 
     given = REWARD.fullmatch(recipe.ppo.reward)
     if given is None or not given["path"]:

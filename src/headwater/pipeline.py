@@ -209,7 +209,7 @@ def _refuse_what_is_not_there(recipe: Recipe, run: Run, stages: Sequence[str]) -
     """Raises UserError where one of these stages, which are still to be made, needs a base, a file, a run or a reward that is
     nowhere: now, not after hours of other stages."""
     from headwater.models.published import published
-    from headwater.recipe import REWARD
+    from headwater.rlhf.settings import REWARD
 
     base, reward = recipe.base, REWARD.fullmatch(recipe.ppo.reward)
     if base and {*BASED} & {*stages} and published(base) is None and not Path(base).exists():

@@ -42,6 +42,12 @@ class Settings(BaseModel):
         return filled
 
 
+class StageSettings(Settings):
+    """A section that belongs to a stage."""
+
+    seed: Seed | None = Field(None, description="Seed of this stage; the recipe's where absent.")
+
+
 def _laid_over(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """`given` over `default`, section by section."""
     merged = default | given

@@ -14,8 +14,9 @@ from headwater.feedback.ratings import import_ratings, read_sentences
 from headwater.feedback.store import Store
 from headwater.manifest import write_manifest
 from headwater.models.layout import save_model
-from headwater.recipe import RewardSettings, SftSettings
+from headwater.rlhf.settings import RewardSettings
 from headwater.runs import Run
+from headwater.stages.settings import SftSettings
 from headwater.training.settings import OptimiserSettings
 from tiny import tiny_model
 from words import small_tokenizer

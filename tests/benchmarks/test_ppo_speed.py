@@ -17,6 +17,11 @@ def test_the_ratio_is_to_the_faster_of_trl():
     assert ppo_speed.result_of(seconds, "fp32")["ratio_to_trl"] == 2.0
 
 
+def test_ratios_of_ways_that_were_not_measured_are_absent():
+    assert ppo_speed.result_of({"headwater-bf16": 1.0, "trl-fp32": 3.0}, "bf16") == {"ratio_to_trl": 3.0}
+    assert ppo_speed.result_of({"trl-fp32": 3.0}, "bf16") == {}
+
+
 def test_prompts_have_one_length_and_no_padding(tmp_path):
     prompts = ppo_speed.random_material(tmp_path, TINY).prompts
     assert [len(prompt) for prompt in prompts] == [3] * 4

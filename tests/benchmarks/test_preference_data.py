@@ -16,7 +16,7 @@ import preference_data
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback.comparisons import Comparison, Turn
 from headwater.models.model import Model
-from headwater.recipe import RewardSettings
+from headwater.rlhf.settings import RewardSettings
 from headwater.training.settings import OptimiserSettings
 from tiny import tiny_model
 from words import small_tokenizer

@@ -12,7 +12,7 @@ import torch
 from headwater.models.model import Model
 from headwater.objectives.registry import objective_class
 from headwater.objectives.supervised import Span
-from headwater.recipe import PpoSettings
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.batch import Batch, Row, collate
 from tiny import tiny_config, tiny_model
 

@@ -13,8 +13,8 @@ from torch import distributed
 
 from headwater.objectives.causal import CausalLM
 from headwater.objectives.policy import Policy
-from headwater.recipe import PpoSettings
 from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.batch import split_by_tokens
 from headwater.training.engine import Engine
 from objectives import CASES

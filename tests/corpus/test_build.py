@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from headwater.corpus.build import EXAMPLES, Ledger, build, read_corpus, write_corpus
+from headwater.corpus.settings import CorpusSettings, DeduplicationSettings, QualitySettings, SourceSettings
 from headwater.corpus.shares import hash_fraction
 from headwater.errors import UserError
-from headwater.recipe import CorpusSettings, DeduplicationSettings, QualitySettings, SourceSettings
 
 LENIENT = QualitySettings(
     minimum_words=5, minimum_stop_words=1, terminal_punctuation=0.0, maximum_short_lines=0.0, repetition=False

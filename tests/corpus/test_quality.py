@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus import quality, repetition
-from headwater.recipe import QualitySettings
+from headwater.corpus.settings import QualitySettings
 
 PARAGRAPH = (
     "The museum was founded in the nineteenth century and has been open to the public with few breaks since then. "

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from headwater.corpus.documents import fingerprint, names_of_sources, read_folder, read_sources
 from headwater.corpus.readers import READERS, Fault, decode
+from headwater.corpus.settings import SourceSettings
 from headwater.errors import UserError
-from headwater.recipe import SourceSettings
 
 
 def read(folder: Path):

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.corpus import samples
+from headwater.corpus.settings import SourceSettings
 from headwater.errors import UserError
 from headwater.packages import fetch
-from headwater.recipe import SourceSettings
 
 FOLDER = "hutto_ICWSM_2014"
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import UserError
-from headwater.models.generate import Generator, Sampling, generate, stream, stream_text
+from headwater.models.generate import Generator, Sampling, generate, stream_text
 from tiny import lively_model
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [15, 16], [17, 18, 19]]
@@ -64,7 +64,7 @@ def test_any_number_of_prompts_through_any_number_of_slots_gives_the_answers_of_
 
 
 def test_log_probabilities_are_those_of_the_training_path_at_the_temperature(model):
-    from headwater.rlhf.rollouts import log_probabilities_of
+    from headwater.rlhf.episodes import log_probabilities_of
 
     for temperature in (1.0, 0.7):
         answers = generate(model, PROMPTS, Sampling(10, temperature, stop_tokens=(3, 30, 31)), [9, 8, 7, 6, 5])
@@ -138,13 +138,7 @@ def test_a_prompt_that_leaves_no_room_is_refused(model, prompt):
     with pytest.raises(UserError, match="does not fit"):
         generate(model, [prompt], Sampling(4), [0])
     with pytest.raises(UserError, match="does not fit"):
-        list(stream(model, prompt, Sampling(4), 0))
-
-
-def test_a_stream_is_the_answer_token_by_token(model):
-    sampling = Sampling(10, stop_tokens=(20, 21, 22, 23))
-    (answer,) = generate(model, [[5, 6]], sampling, [3])
-    assert list(stream(model, [5, 6], sampling, 3)) == answer.tokens
+        list(stream_text(model, prompt, Sampling(4), 0, letters))
 
 
 def test_rows_may_be_admitted_while_others_are_decoded(model):
@@ -253,7 +247,8 @@ def test_an_encoder_decoder_s_answers_do_not_depend_on_the_rows_beside():
     alone = [generate(model, [prompt], sampling, [seed])[0] for prompt, seed in zip(PROMPTS, seeds, strict=True)]
     waiting = generate(model, PROMPTS, sampling, seeds, slots=2)
     assert [a.tokens for a in alone] == [a.tokens for a in waiting] == [a.tokens for a in together]
-    assert list(stream(model, PROMPTS[2], sampling, 3)) == together[2].tokens
+    (read,) = generate(model, [PROMPTS[2]], sampling, [3], decode=letters)
+    assert "".join(stream_text(model, PROMPTS[2], sampling, 3, letters)) == read.text
 
 
 def test_an_encoder_decoder_s_bad_sources_are_refused():
@@ -272,7 +267,8 @@ def test_dropout_is_for_training_alone():
     assert [a.tokens for a in once] == [a.tokens for a in again]
     assert [a.tokens for a in once] == [a.tokens for a in generate(model.eval(), PROMPTS, Sampling(6, 0.0), [0] * 5)]
     assert not model.training
-    assert list(stream(model.train(), [5, 6, 7], Sampling(6, 0.0), 0)) == once[0].tokens
+    (read,) = generate(model.eval(), PROMPTS[:1], Sampling(6, 0.0), [0], decode=letters)
+    assert "".join(stream_text(model.train(), PROMPTS[0], Sampling(6, 0.0), 0, letters)) == read.text
     assert model.training
 
 

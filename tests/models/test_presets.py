@@ -13,7 +13,7 @@ from headwater.models.families import family_of
 from headwater.models.initialisation import SCHEMES
 from headwater.models.presets import PRESETS, RIVALS, build_model, config_of
 from headwater.models.settings import ModelSettings
-from headwater.recipe import PretrainSettings
+from headwater.stages.settings import PretrainSettings
 
 SMALL = {"layers": 2, "d_model": 32, "heads": 2, "context": 32}
 OBJECTIVE = {"decoder": "causal", "encoder": "masked", "encoder-decoder": "denoising"}

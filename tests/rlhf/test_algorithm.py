@@ -69,7 +69,7 @@ def test_whitening_one_token_gives_no_nan():
 def test_answers_are_cut_where_trl_cuts_them(trl):
     """trl pads everything after the first stop token: our mask is the rest."""
     from headwater.models.generate import Sampling, generate
-    from headwater.rlhf.rollouts import response_mask
+    from headwater.rlhf.episodes import response_mask
     from tiny import lively_model
 
     stop = (5, 9, 11, 12)

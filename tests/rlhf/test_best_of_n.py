@@ -11,7 +11,7 @@ import torch
 from headwater.errors import UserError
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.objectives.supervised import Supervised
-from headwater.rlhf.best_of_n import ExpertIteration, candidates, kl_bound, supervised_row
+from headwater.rlhf.best_of_n import ExpertIteration, Rounds, ScoredPolicy, kl_bound, supervised_row
 from headwater.training.engine import Engine
 from tiny import learner, lively_model, same_weights, weights_of
 
@@ -39,7 +39,8 @@ def test_the_bound_is_exact_where_no_answer_comes_twice_and_above_the_kl_where_s
 
 def test_the_best_and_the_worst_of_n_are_those_by_score_and_n_is_1_plain_sampling():
     policy = lively_model(vocabulary=14)
-    found = candidates(policy, shortness, PROMPTS, SAMPLING, [1, 2, 3, 4], 5, -100.0)
+    scored = ScoredPolicy(policy, shortness, SAMPLING, -100.0)
+    found = scored.candidates(PROMPTS, [1, 2, 3, 4], 5)
     assert found.scores.shape == (4, 5)
     for row, answers in enumerate(found.answers):
         assert all(answer.prompt == PROMPTS[row] for answer in answers)
@@ -48,22 +49,15 @@ def test_the_best_and_the_worst_of_n_are_those_by_score_and_n_is_1_plain_samplin
         assert any(found.best()[row] is answer for answer in answers if lengths[answers.index(answer)] == min(lengths))
         assert -float(found.scores[row].min()) == max(lengths)
     assert len({tuple(answer.tokens) for answers in found.answers for answer in answers}) > 4
-    single = candidates(policy, shortness, PROMPTS, SAMPLING, [1, 2, 3, 4], 1, -100.0)
+    single = scored.candidates(PROMPTS, [1, 2, 3, 4], 1)
     plain = generate(policy, PROMPTS, SAMPLING, [1, 2, 3, 4])
     assert [answer.tokens for answer in single.best()] == [answer.tokens for answer in plain]
 
 
-def start(folder=None, rounds=4, policy=None, **changes):
+def start(folder=None, rounds=4, policy=None):
     policy = policy or lively_model(vocabulary=14)
-    given = {
-        "n": 6,
-        "prompts_per_round": 8,
-        "epochs": 2,
-        "rows_per_update": 4,
-        "missing_stop_reward": -100.0,
-        "seed": 2,
-    }
-    source = ExpertIteration(policy, shortness, PROMPTS, SAMPLING, rounds=rounds, **(given | changes))
+    scored = ScoredPolicy(policy, shortness, SAMPLING, -100.0)
+    source = ExpertIteration(scored, PROMPTS, Rounds(rounds, prompts=8, n=6, epochs=2, rows_per_update=4), seed=2)
     lines = []
     engine = Engine(
         {"model": learner(policy, learning_rate=3e-3)},
@@ -106,19 +100,8 @@ def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path):
 
 def test_answers_that_do_not_end_are_not_learnt():
     policy = lively_model(vocabulary=14)
-    source = ExpertIteration(
-        policy,
-        shortness,
-        PROMPTS,
-        Sampling(3),
-        n=2,
-        rounds=1,
-        prompts_per_round=2,
-        epochs=1,
-        rows_per_update=2,
-        missing_stop_reward=-1.0,
-        seed=1,
-    )
+    scored = ScoredPolicy(policy, shortness, Sampling(3), -1.0)
+    source = ExpertIteration(scored, PROMPTS, Rounds(1, prompts=2, n=2, epochs=1, rows_per_update=2), seed=1)
     with pytest.raises(UserError, match="stop token"):
         source.take()
 

@@ -10,15 +10,15 @@ import torch
 
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.objectives.policy import Policy
-from headwater.recipe import PpoSettings
-from headwater.rlhf.rollouts import (
-    Rollouts,
+from headwater.rlhf.episodes import (
     episode_row,
     log_probabilities_and_entropy_of,
     log_probabilities_of,
     values_of,
 )
+from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import raw_scores
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.engine import Engine
 from headwater.training.settings import ScheduleSettings
 from tiny import learner, lively_model, tiny_model

@@ -10,10 +10,10 @@ import torch
 from pydantic import ValidationError
 
 from headwater.objectives.policy import Policy
-from headwater.recipe import PpoSettings
 from headwater.rlhf.algorithm import group_normalised, k3, leave_one_out
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.engine import Engine
 from tiny import learner, lively_model, weights_of
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from headwater.errors import Interrupted, UserError
-from headwater.recipe import PpoSettings
 from headwater.rlhf.external import ExternalReward, external_reward, is_here
+from headwater.rlhf.settings import PpoSettings
 from words import small_tokenizer
 
 PROMPT, ANSWERS = "Write a line, please.", ["A good one.", "今天天气很好", ""]

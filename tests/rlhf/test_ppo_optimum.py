@@ -9,8 +9,9 @@ import torch
 
 from headwater.models.generate import Answer
 from headwater.objectives.policy import Policy
-from headwater.recipe import PpoSettings
-from headwater.rlhf.rollouts import Rollouts, log_probabilities_of, values_of
+from headwater.rlhf.episodes import log_probabilities_of, values_of
+from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.engine import Engine
 from headwater.training.precision import DTYPES
 from headwater.training.settings import ScheduleSettings

@@ -10,9 +10,9 @@ import torch
 from headwater.corpus.shards import Shards, TokenisedDocument, write_shards
 from headwater.objectives.causal import CausalLM
 from headwater.objectives.policy import Policy
-from headwater.recipe import PpoSettings
 from headwater.rlhf.pretraining_mix import EpisodesAndTexts, PolicyAndTexts
 from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.engine import Engine
 from headwater.training.source import DocumentStream
 from tiny import learner, lively_model, tiny_model

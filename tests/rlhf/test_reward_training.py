@@ -15,9 +15,9 @@ from headwater.feedback.store import Store
 from headwater.models.layout import load_model, save_model
 from headwater.models.settings import LoraSettings
 from headwater.objectives.preference import Preference
-from headwater.recipe import RewardSettings
 from headwater.rlhf.reward_training import RATERS, grades, ranking_rows, rankings_by_rater, train_reward_model
 from headwater.rlhf.scoring import raw_scores
+from headwater.rlhf.settings import RewardSettings
 from headwater.training.settings import OptimiserSettings
 from tiny import same_weights, tiny_model, weights_of
 from words import small_tokenizer

@@ -9,10 +9,12 @@ import torch
 
 from headwater.errors import UserError
 from headwater.models.generate import Answer
-from headwater.recipe import PpoSettings
-from headwater.rlhf.rollouts import Rollouts, episode_row, log_probabilities_of, response_mask, values_of
+from headwater.rlhf.episodes import episode_row, log_probabilities_of, response_mask, values_of
+from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf.sampler_check import check_sampler
 from headwater.rlhf.scoring import RewardModel, fit_normaliser, raw_scores
 from headwater.rlhf.selection import BestPolicy
+from headwater.rlhf.settings import PpoSettings
 from tiny import lively_model, tiny_model
 
 STOP = (3, 7)
@@ -121,7 +123,7 @@ def test_a_sampler_that_disagrees_with_the_training_path_is_refused():
     assert source.sampler_difference < 1e-4
     episodes.answers[2].log_probabilities[0] += 1e-3
     with pytest.raises(UserError, match="log-probabilities"):
-        source._check_sampler(episodes)
+        check_sampler(episodes.answers, episodes.log_probabilities, source.tolerance)
 
 
 def test_every_epoch_deals_every_episode_once():

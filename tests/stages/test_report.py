@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from headwater.recipe import CorpusSettings, Recipe, SourceSettings
+from headwater.corpus.settings import CorpusSettings, SourceSettings
+from headwater.recipe import Recipe
 from headwater.runs import Stage
 from headwater.stages import report
 

@@ -16,10 +16,11 @@ from headwater.objectives.supervised import Supervised
 from headwater.recipe import load_recipe
 from headwater.stages.feedback import STORE
 from headwater.studies.findings import Findings
-from headwater.studies.methods import METHODS, budget, changed, passes_per_episode, run, within_budget
+from headwater.studies.methods import run
 from headwater.studies.methods_basis import NEEDED, Basis
 from headwater.studies.methods_report import BEST_OF_N, findings
 from headwater.studies.methods_settings import Settings
+from headwater.studies.methods_training import METHODS, budget, changed, passes_per_episode, within_budget
 from headwater.studies.study import Study, trials_of
 from headwater.tasks.continuation import learnt_texts, read_lines
 from headwater.training.engine import Engine
@@ -138,7 +139,7 @@ def test_all_methods_get_the_same_compute(root):
     policy = basis.new_policy()
     rejection = METHODS["rejection"](basis, given, policy, 1).source
     own = given.rejection
-    spent = rejection.rounds * rejection.prompts_per_round * (2 * own.answers + 3 * own.epochs)
+    spent = rejection.rounds.count * rejection.rounds.prompts * (2 * own.answers + 3 * own.epochs)
     assert spent == pytest.approx(budget(basis, given), rel=0.05)
 
 

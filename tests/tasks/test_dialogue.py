@@ -16,7 +16,8 @@ from headwater.feedback.settings import DialogueSettings, RoundSettings
 from headwater.recipe import Recipe
 from headwater.stages.reward import mixed
 from headwater.tasks.dialogue import Dialogue, pairs_of, spans_of
-from headwater.tasks.task import fitting, left_out, task_of
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import fitting, left_out
 from words import small_tokenizer
 
 TURNS = [

@@ -20,9 +20,9 @@ from headwater.corpus.deduplicate import ExactIndex, NearIndex
 from headwater.corpus.documents import Document, read_sources
 from headwater.corpus.normalise import normalise
 from headwater.corpus.privacy import replace_private
+from headwater.corpus.settings import CorpusSettings, DeduplicationSettings, SourceSettings
 from headwater.corpus.shares import hash_fraction
 from headwater.errors import UserError
-from headwater.recipe import CorpusSettings, DeduplicationSettings, SourceSettings
 from headwater.storage import write_atomically
 
 EXAMPLES = 20

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from headwater.corpus.readers import READERS, Fault
 from headwater.corpus.samples import RATED
+from headwater.corpus.settings import SourceSettings
 from headwater.errors import UserError
-from headwater.recipe import SourceSettings
 from headwater.storage import sha256_of
 
 Quarantine = Callable[[str, str, str], None]

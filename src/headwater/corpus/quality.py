@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from headwater.corpus import repetition
 from headwater.corpus.language import is_chinese
+from headwater.corpus.settings import QualitySettings
 from headwater.corpus.words import CHARACTERS_PER_WORD
-from headwater.recipe import QualitySettings
 
 WEB_KINDS = frozenset({"web", "news", "blog"})
 """Kinds of sources whose pages carry notices and lists beside the text."""

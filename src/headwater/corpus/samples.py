@@ -27,10 +27,10 @@ from headwater.corpus.chinese_samples import (
     read_novel,
 )
 from headwater.corpus.normalise import normalise
+from headwater.corpus.settings import SourceSettings
 from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.packages import Package
-from headwater.recipe import SourceSettings
 
 _LARGEST = 64 * 1024 * 1024
 """Bytes that a member of a package may have; the largest that is read has 7 MB."""

@@ -47,7 +47,7 @@ class HeldOutText:
 
     def __init__(self, train: Shards, heldout: Shards, tokenizer: Tokenizer, context: int) -> None:
         self.train, self.vocabulary = train, tokenizer.vocabulary
-        self.texts = heldout_texts(heldout, tokenizer, context)
+        self.texts = document_rows(heldout, tokenizer, context)
 
     def quick(self, model: Model) -> dict[str, float]:
         return {self.metric: bits_per_byte(model, self.texts[:: -(-len(self.texts) // QUICK)])["all"]}
@@ -130,7 +130,7 @@ def unigram_losses(counts: Tensor, targets: Tensor) -> Tensor:
     return -((counts[targets] + 1) / (counts.sum() + len(counts))).double().log()
 
 
-def heldout_texts(shards: Shards, tokenizer: Tokenizer, context: int) -> list[Text]:
+def document_rows(shards: Shards, tokenizer: Tokenizer, context: int) -> list[Text]:
     """Held-out documents as rows; cut at the context, with the bytes that are left."""
     texts = []
     for index in range(len(shards)):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headwater.errors import UserError
 from headwater.models.cache import Cache
-from headwater.models.generate import first_tokens, is_encoder_decoder, next_logits, padded, resting
+from headwater.models.decoding import first_tokens, is_encoder_decoder, next_logits, padded, resting
 from headwater.models.model import Model
 from headwater.models.sampling import Sampling, penalise
 

@@ -188,7 +188,7 @@ class Model(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
-    def with_head(self, kind: Kind, seed: int, classes: int = 2, layers: int | None = None) -> Model:
+    def with_head(self, kind: Kind, seed: int, layers: int | None = None) -> Model:
         """A new model with a copy of this backbone and a fresh head (critics of reward models copy the head too).
 
         layers: of so many first blocks alone, under the same last norm; absent: of all. It is in training mode, and has
@@ -196,7 +196,7 @@ class Model(nn.Module):
 
         Raises UserError where the backbone is no stack of at least so many blocks.
         """
-        other = Model(self.config if layers is None else self._shortened(layers), kind, classes).initialise(seed)
+        other = Model(self.config if layers is None else self._shortened(layers), kind).initialise(seed)
         weights = self.backbone.state_dict()
         other.backbone.load_state_dict({name: weights[name] for name in other.backbone.state_dict()})
         if kind == "critic" and self.kind == "reward":

@@ -11,7 +11,7 @@ from headwater.models.config import TransformerConfig
 if TYPE_CHECKING:
     from headwater.models.model import Config, Kind, Model
     from headwater.models.settings import ModelSettings
-    from headwater.recipe import PretrainSettings
+    from headwater.stages.settings import PretrainSettings
 
 DECODER_START = 0
 """Token with which an encoder-decoder's answer begins: that of padding, as in T5 and Marian."""

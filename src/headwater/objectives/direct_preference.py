@@ -11,7 +11,7 @@ from torch.nn import functional
 from headwater.models.generate import Answer
 from headwater.models.model import Model
 from headwater.objectives.policy import response_log_probabilities
-from headwater.rlhf.rollouts import episode_row
+from headwater.rlhf.episodes import episode_row
 from headwater.training.batch import Batch, Row
 from headwater.training.engine import Term
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from headwater.models.model import Model
-from headwater.recipe import PpoSettings
 from headwater.rlhf.algorithm import clipped_policy_loss, clipped_value_loss, k3
 from headwater.rlhf.estimators import ESTIMATORS
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.batch import Batch
 from headwater.training.engine import Term
 

@@ -13,13 +13,17 @@ from typing import Any
 from sqlalchemy import not_, select
 
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.feedback.comparisons import Turn
+from headwater.feedback.prompt_rows import turns_of
 from headwater.feedback.reader import skipped
 from headwater.feedback.store import TABLES, Store, Writer
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model
+from headwater.rlhf.episodes import answer_sampling
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Stage
-from headwater.tasks.task import Prompt, answer_text, fitting, some, task_of
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import Prompt, answer_text, fitting, some
 from headwater.training.source import permutation
 
 SHARES = {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}
@@ -58,8 +62,7 @@ def draw_answers(
 
 def sampling_of(stage: Stage, tokenizer: Tokenizer) -> Sampling:
     """How answers to be judged are drawn: as PPO draws its own."""
-    ppo = stage.recipe.ppo
-    return Sampling(ppo.max_new_tokens, ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
+    return answer_sampling(stage.recipe.ppo, tokenizer)
 
 
 def seeds_of(stage: Stage, place: int) -> list[int]:
@@ -120,20 +123,16 @@ def _prompts(writer: Writer, chosen: Sequence[tuple[str, Prompt]]) -> list[int]:
     """The id of each prompt in the store, made where it is missing."""
     table = TABLES["prompt"]
     known = {
-        (row.split, row.source, _key(row.conversation)): row.id for row in writer.connection.execute(select(table))
+        (row.split, row.source, turns_of(row.conversation)): row.id for row in writer.connection.execute(select(table))
     }
-    new: dict[tuple[str, str, str], dict[str, Any]] = {}
+    new: dict[tuple[str, str, tuple[Turn, ...]], dict[str, Any]] = {}
     for share, prompt in chosen:
         conversation = [dict(message) for message in prompt.conversation]
-        key = (share, prompt.source, _key(conversation))
+        key = (share, prompt.source, turns_of(conversation))
         if key not in known:
             new[key] = {"conversation": conversation, "source": prompt.source, "split": share}
     known |= dict(zip(new, writer.insert("prompt", list(new.values()), "prompts of a policy"), strict=True))
-    return [known[share, prompt.source, _key(prompt.conversation)] for share, prompt in chosen]
-
-
-def _key(conversation: Any) -> str:
-    return repr([(message["role"], message["content"]) for message in conversation])
+    return [known[share, prompt.source, turns_of(prompt.conversation)] for share, prompt in chosen]
 
 
 def tasks_of(store: Store, model: str) -> list[Asked]:

@@ -14,7 +14,7 @@ from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.model import Model
 from headwater.objectives.sequence import SequenceToSequence
 from headwater.objectives.supervised import Span, Supervised
-from headwater.rlhf.rollouts import prompts_in_turn, scored
+from headwater.rlhf.episodes import prompts_in_turn, scored
 from headwater.rlhf.scoring import Scorer
 from headwater.training.batch import Batch, Row
 from headwater.training.source import Examples
@@ -48,52 +48,48 @@ class Candidates:
         return [answers[place] for answers, place in zip(self.answers, places.tolist(), strict=True)]
 
 
-def candidates(
-    policy: Model,
-    scorer: Scorer,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    seeds: Sequence[int],
-    n: int,
-    missing_stop_reward: float,
-    label: str = "",
-) -> Candidates:
-    """n answers to each prompt, scored. seeds: one per prompt; with n = 1 the answers are those of `generate`."""
-    repeated = [prompt for prompt in prompts for _ in range(n)]
-    own_seeds = [(seed + number * 2_654_435_761) % 2**63 for seed in seeds for number in range(n)]
-    answers = generate(policy, repeated, sampling, own_seeds, label=label)
-    scores = scored(scorer, answers, missing_stop_reward)
-    return Candidates([answers[first : first + n] for first in range(0, len(answers), n)], scores.view(len(prompts), n))
+@dataclass(frozen=True)
+class ScoredPolicy:
+    """A policy whose answers are scored as they come; one without stop token gets `missing_stop_reward` instead."""
+
+    policy: Model
+    scorer: Scorer
+    sampling: Sampling
+    missing_stop_reward: float
+
+    def candidates(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], n: int, label: str = "") -> Candidates:
+        """n answers to each prompt, scored. seeds: one per prompt; with n = 1 the answers are those of `generate`."""
+        repeated = [prompt for prompt in prompts for _ in range(n)]
+        own_seeds = [(seed + number * 2_654_435_761) % 2**63 for seed in seeds for number in range(n)]
+        answers = generate(self.policy, repeated, self.sampling, own_seeds, label=label)
+        scores = scored(self.scorer, answers, self.missing_stop_reward).view(len(prompts), n)
+        return Candidates([answers[first : first + n] for first in range(0, len(answers), n)], scores)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How much is answered and learnt, and in how many rounds."""
+
+    count: int
+    prompts: int
+    """Prompts per round."""
+    n: int
+    """Answers to each of them, of which the best is learnt."""
+    epochs: int
+    """Passes over a round's best answers."""
+    rows_per_update: int
 
 
 class ExpertIteration:
     """Rounds of the best of n answers that the policy gives by then, to be learnt: a source for `Supervised`.
 
-    A round: `prompts_per_round` prompts → n answers each → the best → `epochs` passes over them (expert iteration, Anthony
-    et al., 2017; rejection sampling of Touvron et al., 2023). Answers without stop token are not learnt. All is a function
+    A round: prompts → n answers each → the best → `epochs` passes over them (expert iteration, Anthony et al., 2017;
+    rejection sampling of Touvron et al., 2023). Answers without stop token are not learnt. All is a function
     of the seed and the round, and checkpoints lie between rounds.
     """
 
-    def __init__(
-        self,
-        policy: Model,
-        scorer: Scorer,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        *,
-        n: int,
-        rounds: int,
-        prompts_per_round: int,
-        epochs: int,
-        rows_per_update: int,
-        missing_stop_reward: float,
-        seed: int,
-        budget: int = 1024,
-    ) -> None:
-        self.policy, self.scorer, self.prompts, self.sampling = policy, scorer, prompts, sampling
-        self.n, self.rounds, self.prompts_per_round, self.epochs = n, rounds, prompts_per_round, epochs
-        self.rows_per_update, self.missing_stop_reward = rows_per_update, missing_stop_reward
-        self.seed, self.budget = seed, budget
+    def __init__(self, scored: ScoredPolicy, prompts: Sequence[Sequence[int]], rounds: Rounds, seed: int) -> None:
+        self.scored, self.prompts, self.rounds, self.seed = scored, prompts, rounds, seed
         self.round = 0
         self.pending: list[list[Batch]] = []
         self.measured: dict[str, float] = {}
@@ -101,7 +97,7 @@ class ExpertIteration:
 
     def take(self) -> list[Batch] | None:
         if not self.pending:
-            if self.round >= self.rounds:
+            if self.round >= self.rounds.count:
                 return None
             self.round += 1
             self.pending = self._updates(self.collect())
@@ -109,15 +105,15 @@ class ExpertIteration:
 
     def collect(self) -> Candidates:
         """The round's answers."""
-        count = self.prompts_per_round
+        count, n = self.rounds.prompts, self.rounds.n
         prompts = prompts_in_turn(self.prompts, self.seed, (self.round - 1) * count, count)
-        seeds = [(self.seed * 1_000_003 + self.round * count + index) * self.n for index in range(count)]
-        return candidates(self.policy, self.scorer, prompts, self.sampling, seeds, self.n, self.missing_stop_reward)
+        seeds = [(self.seed * 1_000_003 + self.round * count + index) * n for index in range(count)]
+        return self.scored.candidates(prompts, seeds, n)
 
     def _updates(self, found: Candidates) -> list[list[Batch]]:
         best = found.scores.max(dim=1).values
         self.measured = {"round": self.round, "reward": float(found.scores.mean()), "reward_best": float(best.mean())}
-        start = self.policy.answer_start
+        start = self.scored.policy.answer_start
         rows = [[supervised_row(answer, start)] for answer in found.best() if answer.ended]
         if not rows:
             raise UserError(
@@ -126,13 +122,13 @@ class ExpertIteration:
             )
         round_seed = self.seed + 7919 * self.round
         passes = Examples(
-            rows, seed=round_seed, epochs=self.epochs, groups_per_update=self.rows_per_update, budget=self.budget
+            rows, seed=round_seed, epochs=self.rounds.epochs, groups_per_update=self.rounds.rows_per_update
         )
         return list(iter(passes.take, None))
 
     def progress(self) -> float:
         """By rounds, so that the learning rate is one number within a round."""
-        return max(0, self.round - (1 if self.pending else 0)) / self.rounds
+        return max(0, self.round - (1 if self.pending else 0)) / self.rounds.count
 
     def at_boundary(self) -> bool:
         return not self.pending

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from headwater.recipe import PpoSettings
 from headwater.rlhf.algorithm import generalised_advantages, group_normalised, leave_one_out
+from headwater.rlhf.settings import PpoSettings
 
 
 @dataclass(frozen=True)

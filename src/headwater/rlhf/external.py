@@ -22,8 +22,8 @@ from torch import Tensor
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import Interrupted, UserError
-from headwater.recipe import REWARD, EndpointSettings, PpoSettings
 from headwater.rlhf.scoring import fit_normaliser
+from headwater.rlhf.settings import REWARD, EndpointSettings, PpoSettings
 from headwater.storage import write_atomically
 
 TextReward = Callable[[list[str], list[str]], Any]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from headwater.rlhf.selection import LENGTH_RANGE
+
 Evaluation = Mapping[str, float]
 """What `Yardstick.measure` gives."""
 
@@ -45,7 +47,7 @@ def repetition(start: Evaluation, found: Sequence[Evaluation]) -> str | None:
 
 
 def length_drift(
-    start: Evaluation, found: Sequence[Evaluation], length_range: tuple[float, float] = (0.8, 1.2)
+    start: Evaluation, found: Sequence[Evaluation], length_range: tuple[float, float] = LENGTH_RANGE
 ) -> str | None:
     """Outside this range, as shares of the SFT policy's length, no checkpoint is chosen."""
     ratio = found[-1]["length"] / start["length"]
@@ -83,7 +85,7 @@ class Monitors:
     start: the evaluation of the SFT policy; length_range: see `length_drift`.
     """
 
-    def __init__(self, start: Evaluation, length_range: tuple[float, float] = (0.8, 1.2)) -> None:
+    def __init__(self, start: Evaluation, length_range: tuple[float, float] = LENGTH_RANGE) -> None:
         self.start = start
         self.found: list[dict[str, float]] = []
         self.said: dict[str, str] = {}

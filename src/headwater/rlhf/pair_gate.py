@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
@@ -19,7 +18,7 @@ from headwater.evaluation.text_metrics import lengths
 from headwater.feedback.reader import Ranking
 from headwater.progress import say
 from headwater.rlhf.dialogues import dialogue_ids
-from headwater.rlhf.scoring import RewardEnsemble, raw_scores
+from headwater.rlhf.scoring import RewardEnsemble
 from headwater.storage import write_atomically
 from headwater.tasks.dialogue import ordered_pairs, pairs_of
 
@@ -46,8 +45,8 @@ def pair_gate(
     texts = {one: text for ranking in heldout for one, text in ranking.responses.items()}
     answers = list(texts)
     read = dialogues_of(heldout, tokenizer, members.model.config.context)
-    raw = torch.stack([raw_scores(member.model, [read[one] for one in answers]) for member in members.members])
-    each = torch.stack([member.gain * row + member.bias for member, row in zip(members.members, raw, strict=True)])
+    raw = members.raw([read[one] for one in answers])
+    each = members.normalised(raw)
     reward = (members.combine(each) if len(each) > 1 else each[0]).numpy()
     place = {one: number for number, one in enumerate(answers)}
     # In the order of `pairs`, which turns every second pair round.

@@ -10,7 +10,7 @@ from headwater.models.generate import Answer
 from headwater.models.model import Model
 from headwater.objectives.direct_preference import DirectPreference
 from headwater.rlhf.best_of_n import Candidates
-from headwater.rlhf.rollouts import log_probabilities_of
+from headwater.rlhf.episodes import log_probabilities_of
 from headwater.training.batch import Row
 
 

@@ -17,8 +17,8 @@ from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
 from headwater.objectives.preference import UNKNOWN, Preference, Rankings, Reliability
 from headwater.progress import say
-from headwater.recipe import RewardSettings
 from headwater.rlhf.dialogues import dialogue_ids
+from headwater.rlhf.settings import RewardSettings
 from headwater.storage import write_atomically
 from headwater.training.batch import Row
 from headwater.training.engine import Engine

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from headwater.errors import UserError
-from headwater.models.generate import Answer, Sampling, generate
+from headwater.models.answer import Answer
+from headwater.models.generate import generate
 from headwater.models.model import Model
-from headwater.objectives.policy import response_log_probabilities, response_values
-from headwater.recipe import PpoSettings
+from headwater.models.sampling import Sampling
 from headwater.rlhf.algorithm import (
     KLController,
     LengthController,
@@ -22,144 +20,22 @@ from headwater.rlhf.algorithm import (
     kl_penalised_rewards,
     whiten,
 )
+from headwater.rlhf.episodes import (
+    Episodes,
+    ended,
+    episode_row,
+    log_probabilities_of,
+    prompts_in_turn,
+    response_mask,
+    scored,
+    values_of,
+)
 from headwater.rlhf.estimators import ESTIMATORS
+from headwater.rlhf.sampler_check import check_sampler, sampler_tolerance
 from headwater.rlhf.scoring import Scorer
+from headwater.rlhf.settings import PpoSettings
 from headwater.training.batch import Batch, Row, split_by_tokens
 from headwater.training.source import permutation
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Mean and largest |Δ log p| between sampler and training path; beyond it, something is wrong with one of them."""
-
-    mean: float
-    largest: float
-
-
-SAMPLER_TOLERANCE = {"fp32": Tolerance(3e-5, 5e-4), "bf16": Tolerance(0.02, 0.25)}
-"""For two layers, by measurement (docs/lab.md): sums in another order differ by so much and no more."""
-
-
-def sampler_tolerance(precision: str, layers: int) -> Tolerance:
-    """Of a model with so many layers: roundings that do not know of each other add up like the root of their number."""
-    base, growth = SAMPLER_TOLERANCE[precision], max(1.0, layers / 2) ** 0.5
-    return Tolerance(base.mean * growth, base.largest * growth)
-
-
-@dataclass
-class Episodes:
-    """Answers with what was computed of them, per response token: [episodes, time], and their mask."""
-
-    answers: list[Answer]
-    scores: Tensor
-    mask: Tensor
-    log_probabilities: Tensor
-    reference: Tensor
-    values: Tensor
-    """0 where there is no critic."""
-
-    @property
-    def kl(self) -> Tensor:
-        """Σ(log π − log π_ref) of each answer, in nats: [episodes]."""
-        return ((self.log_probabilities - self.reference) * self.mask).sum(dim=1)
-
-    @property
-    def lengths(self) -> Tensor:
-        """Response tokens of each answer, [episodes]."""
-        return self.mask.sum(dim=1)
-
-
-def episode_row(answer: Answer, index: int, start: int | None = None) -> Row:
-    """An answer → the row that predicts its tokens: `mask` marks the positions, `targets` holds the tokens.
-
-    It continues its prompt; or, where `start` is the token with which an encoder-decoder's answers begin (`Model.answer_start`),
-    the prompt is the row's source.
-    """
-    begin = answer.prompt if start is None else [start]
-    ids = torch.tensor(begin + answer.tokens)
-    mask = torch.zeros(len(ids) - 1)
-    mask[len(begin) - 1 :] = 1
-    source = None if start is None else torch.tensor(answer.prompt)
-    return Row(ids[:-1], {"targets": ids[1:].clone(), "mask": mask}, {"episode": index}, source)
-
-
-@torch.no_grad()
-def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024) -> Tensor:
-    """log π of every response token by the training path: [answers, longest response], 0 past the end."""
-    return _per_token(
-        model, answers, budget, lambda batch: (response_log_probabilities(model, batch, temperature)[0],)
-    )[0]
-
-
-@torch.no_grad()
-def log_probabilities_and_entropy_of(
-    model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024
-) -> tuple[Tensor, Tensor]:
-    """`log_probabilities_of`, and the entropy of the next token before each response token, in nats: of like shape."""
-
-    def compute(batch: Batch) -> tuple[Tensor, Tensor]:
-        chosen, entropy = response_log_probabilities(model, batch, temperature, entropy=True)
-        assert entropy is not None
-        return chosen, entropy
-
-    chosen, entropy = _per_token(model, answers, budget, compute)
-    return chosen, entropy
-
-
-@torch.no_grad()
-def values_of(critic: Model, answers: Sequence[Answer], budget: int = 1024) -> Tensor:
-    """The critic's value before each response token: [answers, longest response]."""
-    return _per_token(critic, answers, budget, lambda batch: (response_values(critic, batch),))[0]
-
-
-def _per_token(
-    model: Model, answers: Sequence[Answer], budget: int, compute: Callable[[Batch], Sequence[Tensor]]
-) -> list[Tensor]:
-    """What `compute` gives of each response token, [tokens] in the order of a batch's rows, as [answers, longest response]."""
-    mask = response_mask(answers).bool()
-    order: list[int] = []
-    parts: list[Sequence[Tensor]] = []
-    rows = [episode_row(answer, index, model.answer_start) for index, answer in enumerate(answers)]
-    for batch in split_by_tokens(rows, budget, model.shares_beginnings):
-        parts.append(compute(batch))
-        order += batch.per_row["episode"].tolist()
-    results = []
-    for column in zip(*parts, strict=True):
-        found = torch.zeros(mask.shape)
-        found[order] = torch.zeros(mask.shape).masked_scatter(mask[order], torch.cat(column).float())
-        results.append(found)
-    return results
-
-
-def response_mask(answers: Sequence[Answer]) -> Tensor:
-    """1 for every response token: [answers, longest response]."""
-    lengths = torch.tensor([len(answer.tokens) for answer in answers])
-    return (torch.arange(int(lengths.max())) < lengths[:, None]).float()
-
-
-def ended(answers: Sequence[Answer]) -> Tensor:
-    """Whether each answer has its stop token: [answers]."""
-    return torch.tensor([answer.ended for answer in answers])
-
-
-def prompts_in_turn(prompts: Sequence[Sequence[int]], seed: int, first: int, count: int) -> list[Sequence[int]]:
-    """`count` prompts from place `first` of an endless row in which all prompts come once before any comes again."""
-    chosen = []
-    for place in range(first, first + count):
-        epoch, offset = divmod(place, len(prompts))
-        chosen.append(prompts[int(permutation(seed, epoch, len(prompts))[offset])])
-    return chosen
-
-
-def scored(scorer: Scorer, answers: Sequence[Answer], missing_stop_reward: float) -> Tensor:
-    """Normalised scores; an answer without stop token gets `missing_stop_reward` instead: [answers].
-
-    Raises UserError where a score is not finite.
-    """
-    scores = scorer([answer.prompt + answer.tokens for answer in answers]).clone()
-    if not bool(torch.isfinite(scores).all()):
-        raise UserError("The reward gave a score that is not a finite number: check the reward model or endpoint.")
-    return torch.where(ended(answers), scores, torch.tensor(missing_stop_reward))
 
 
 class Rollouts:
@@ -228,7 +104,7 @@ class Rollouts:
             reference=log_probabilities_of(self.reference, answers, temperature),
             values=torch.zeros_like(mask) if self.critic is None else values_of(self.critic, answers),
         )
-        self._check_sampler(episodes)
+        self.sampler_difference = check_sampler(answers, episodes.log_probabilities, self.tolerance)
         return episodes
 
     def score(self, answers: Sequence[Answer]) -> Tensor:
@@ -303,20 +179,6 @@ class Rollouts:
         }
         if self.critic is not None:
             self.measured["value_explained_variance"] = explained_variance(episodes.values, returns, episodes.mask)
-
-    def _check_sampler(self, episodes: Episodes) -> None:
-        """The sampler and the training path must agree on what the policy is."""
-        sampled = [torch.tensor(answer.log_probabilities) for answer in episodes.answers]
-        trained = [row[: len(said)] for row, said in zip(episodes.log_probabilities, sampled, strict=True)]
-        difference = (torch.cat(trained) - torch.cat(sampled)).abs()
-        mean, largest = float(difference.mean()), float(difference.max())
-        self.sampler_difference = largest
-        if not (mean <= self.tolerance.mean and largest <= self.tolerance.largest):
-            raise UserError(
-                f"The sampler's log-probabilities differ from those of the training path by {mean:.2g} on average and "
-                f"{largest:.2g} at most ({self.tolerance.mean:.2g} and {self.tolerance.largest:.2g} are allowed): use "
-                "ppo.precision=fp32."
-            )
 
     def _next_prompts(self) -> list[Sequence[int]]:
         """Each prompt as often as a group has answers, side by side."""

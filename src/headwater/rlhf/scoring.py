@@ -90,7 +90,15 @@ class RewardEnsemble:
 
     def each(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
         """Normalised scores of every member, [members, dialogues]."""
-        return torch.stack([member(dialogues) for member in self.members])
+        return self.normalised(self.raw(dialogues))
+
+    def raw(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
+        """Scores of every member before normalisation, [members, dialogues]."""
+        return torch.stack([raw_scores(member.model, dialogues) for member in self.members])
+
+    def normalised(self, raw: Tensor) -> Tensor:
+        """[members, dialogues] → the same, each member by its own normaliser."""
+        return torch.stack([member.gain * row + member.bias for member, row in zip(self.members, raw, strict=True)])
 
     def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
         return self.combine(self.each(dialogues))

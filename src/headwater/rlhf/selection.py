@@ -12,13 +12,18 @@ from torch import Tensor
 from headwater.evaluation.text_metrics import repeated_share
 from headwater.models.generate import Sampling, generate
 from headwater.models.model import Model
-from headwater.rlhf.rollouts import (
+from headwater.rlhf.episodes import (
+    answer_seeds,
     ended,
+    kl_of_answers,
     log_probabilities_and_entropy_of,
     log_probabilities_of,
     response_mask,
 )
 from headwater.rlhf.scoring import Reward
+
+LENGTH_RANGE = (0.8, 1.2)
+"""A checkpoint is chosen only while its answers are about as long as the SFT policy's: shares of their mean length."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,7 @@ class Yardstick:
 
         An answer without stop token has `missing_stop_reward` instead of its scores.
         """
-        seeds = [self.seed * 1_000_003 + index for index in range(len(self.prompts))]
-        answers = generate(policy, self.prompts, self.sampling, seeds)
+        answers = generate(policy, self.prompts, self.sampling, answer_seeds(self.seed, len(self.prompts)))
         mask = response_mask(answers)
         own, entropy = log_probabilities_and_entropy_of(policy, answers, self.sampling.temperature)
         theirs = log_probabilities_of(self.reference, answers, self.sampling.temperature)
@@ -56,7 +60,7 @@ class Yardstick:
             for name, reward in self.rewards.items()
         }
         return {name: float(values.mean()) for name, values in scores.items()} | {
-            "kl": float(((own - theirs) * mask).sum(dim=1).mean()),
+            "kl": float(kl_of_answers(own, theirs, mask).mean()),
             "entropy": float(entropy.sum() / mask.sum()),
             "length": float(mask.sum(dim=1).mean()),
             "ended": float(whole.float().mean()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,18 @@ from headwater.evaluation.win_rate import win_rate
 from headwater.feedback.halves import Half, halved
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
-from headwater.models.generate import Answer, Sampling, generate
+from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
+from headwater.rlhf.episodes import answers_to, kl_of_answers, log_probabilities_of, response_mask
 from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
-from headwater.rlhf.rollouts import log_probabilities_of, response_mask
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
-from headwater.tasks.task import Prompt, answer_text, fitting, some, task_of, whole
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import Prompt, answer_text, fitting, some, whole
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -54,22 +56,6 @@ def run(stage: Stage) -> dict[str, Any]:
     write_answers(stage, given, answers, texts)
     judge = train_judge(stage, tokenizer, precision).frozen(dtype)
     scores = judge_all(stage, given, texts, tokenizer, judge)
-    rates = {
-        name: win_rate(pair["before"], pair["after"], resamples=recipe.evaluate.bootstrap, seed=stage.seed)
-        for name, pair in scores.items()
-    }
-    long = {name: lengths(said) for name, said in own.items()}
-    controlled = {
-        name: length_controlled_win_rate(
-            pair["before"],
-            pair["after"],
-            long["before"],
-            long["after"],
-            resamples=recipe.evaluate.bootstrap,
-            seed=stage.seed,
-        )
-        for name, pair in scores.items()
-    }
     varied = variety(own["before"], own["after"], 2)
     drop_checkpoints(stage.folder / "judge-training")
     return {
@@ -77,10 +63,7 @@ def run(stage: Stage) -> dict[str, Any]:
         "task": task_of(recipe, stage.parent("samples"), tokenizer).kind,
         "compared_with": str(policy_before(stage)),
         "round": recipe.round.number,
-        "win_rate": {name: rate.rate for name, rate in rates.items()},
-        "win_rate_ci": {name: [rate.low, rate.high] for name, rate in rates.items()},
-        "length_controlled_win_rate": {name: rate.rate for name, rate in controlled.items()},
-        "length_controlled_win_rate_ci": {name: [rate.low, rate.high] for name, rate in controlled.items()},
+        **win_rates(scores, own, recipe.evaluate.bootstrap, stage.seed),
         "kl": kl_of(policies, answers["after"], recipe.ppo.temperature),
         "distinct_2_ratio": varied.ratio,
         "distinct_2_before": varied.before,
@@ -90,6 +73,29 @@ def run(stage: Stage) -> dict[str, Any]:
         f"{measure}_{name}": value
         for name in policies
         for measure, value in _of_one(stage, policies[name], given, answers[name], own[name], tokenizer).items()
+    }
+
+
+def win_rates(
+    scores: Mapping[str, Mapping[str, np.ndarray[Any, Any]]],
+    texts: Mapping[str, Sequence[str]],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Of each judge, with intervals: as they are, and with the answers' length taken out. scores: as `judge_all` gives them;
+    texts: the answers without their openings, by policy."""
+    long = {name: lengths(said) for name, said in texts.items()}
+    plain, controlled = {}, {}
+    for judge, pair in scores.items():
+        plain[judge] = win_rate(pair["before"], pair["after"], resamples=resamples, seed=seed)
+        controlled[judge] = length_controlled_win_rate(
+            pair["before"], pair["after"], long["before"], long["after"], resamples=resamples, seed=seed
+        )
+    return {
+        "win_rate": {judge: rate.rate for judge, rate in plain.items()},
+        "win_rate_ci": {judge: [rate.low, rate.high] for judge, rate in plain.items()},
+        "length_controlled_win_rate": {judge: rate.rate for judge, rate in controlled.items()},
+        "length_controlled_win_rate_ci": {judge: [rate.low, rate.high] for judge, rate in controlled.items()},
     }
 
 
@@ -120,10 +126,8 @@ def heldout_prompts(stage: Stage, tokenizer: Tokenizer) -> list[Prompt]:
 
 def answer_all(stage: Stage, policy: Model, given: list[Prompt], tokenizer: Tokenizer, label: str) -> list[Answer]:
     """One answer per prompt; the same seeds for every policy."""
-    recipe = stage.recipe
-    sampling = Sampling(recipe.ppo.max_new_tokens, recipe.ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
-    seeds = [stage.seed * 1_000_003 + index for index in range(len(given))]
-    return generate(policy, [opening.ids for opening in given], sampling, seeds, label=label)
+    prompts = [prompt.ids for prompt in given]
+    return answers_to(prompts, policy, stage.recipe.ppo, tokenizer, stage.seed, label)
 
 
 def judge_all(
@@ -189,7 +193,7 @@ def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
 def kl_of(policies: dict[str, Model], answers: list[Answer], temperature: float) -> float:
     """Mean over the answers of Σ(log π − log π_ref) at the rollout temperature, in nats."""
     own, theirs = (log_probabilities_of(policies[name], answers, temperature) for name in ("after", "before"))
-    return float(((own - theirs) * response_mask(answers)).sum(dim=1).mean())
+    return float(kl_of_answers(own, theirs, response_mask(answers)).mean())
 
 
 def perplexity_of(model: Model, given: list[Prompt], texts: list[str], tokenizer: Tokenizer) -> float:
@@ -200,8 +204,10 @@ def perplexity_of(model: Model, given: list[Prompt], texts: list[str], tokenizer
         for prompt, text in zip(given, texts, strict=True)
         if (tokens := tokenizer.encode(text))
     ]
+    if not read:
+        return math.nan
     mask = response_mask(read)
-    return float((-(log_probabilities_of(model, read, 1.0) * mask).sum() / mask.sum()).exp()) if read else math.nan
+    return float((-(log_probabilities_of(model, read, 1.0) * mask).sum() / mask.sum()).exp())
 
 
 def people_wrote(stage: Stage, tokenizer: Tokenizer, context: int) -> list[Text]:

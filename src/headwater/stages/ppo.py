@@ -10,13 +10,12 @@ import torch
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.models.generate import Sampling
 from headwater.models.layout import load_model, save_model
 from headwater.models.lora import adapt, merge, without_adapters
 from headwater.models.model import Model
 from headwater.objectives.policy import Policy
 from headwater.progress import say
-from headwater.recipe import PpoSettings
+from headwater.rlhf.episodes import answer_sampling
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.external import external_reward
 from headwater.rlhf.gate import objection
@@ -25,19 +24,18 @@ from headwater.rlhf.policies import sft_of, start_of
 from headwater.rlhf.pretraining_mix import EpisodesAndTexts, PolicyAndTexts
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import Reward, RewardModel, load_reward
-from headwater.rlhf.selection import BestPolicy, Yardstick
+from headwater.rlhf.selection import LENGTH_RANGE, BestPolicy, Yardstick
+from headwater.rlhf.settings import PpoSettings
 from headwater.runs import Stage
 from headwater.stages.pretrain import texts_to_learn
 from headwater.stages.reward import start_answers
-from headwater.tasks.task import fitting, left_out, some, task_of
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import fitting, left_out, some
 from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 from headwater.training.source import Source
-
-LENGTH_RANGE = (0.8, 1.2)
-"""A checkpoint is chosen only while its answers are about as long as the SFT policy's."""
 
 
 def run(stage: Stage) -> dict[str, Any]:
@@ -53,12 +51,13 @@ def run(stage: Stage) -> dict[str, Any]:
     yardstick = yardstick_of(stage, prompts["select"], reward, reference_of(stage, policy), tokenizer)
     before = yardstick.measure(policy)
     learners = learners_of(settings, policy, critic, precision)
-    rounded = yardstick.frozen(DTYPES[precision])
+    # In the number format that the policy has while it is trained, so that its KL is 0 at the start.
+    training_yardstick = yardstick.frozen(DTYPES[precision])
     source = Rollouts(
         policy,
         critic,
-        rounded.reference,
-        rounded.rewards["reward"],
+        training_yardstick.reference,
+        training_yardstick.rewards["reward"],
         prompts["train"],
         settings,
         stop_tokens=(tokenizer.end_of_turn,),
@@ -69,8 +68,8 @@ def run(stage: Stage) -> dict[str, Any]:
     best = BestPolicy(
         learners["policy"].masters, before["selection_reward"], settings.kl_limit, before["length"], LENGTH_RANGE
     )
-    judging = Judging(settings, policy, source, rounded, best, Monitors(before, LENGTH_RANGE))
-    train(stage, tokenizer, source, learners, judging)
+    selecting = Selecting(settings, policy, source, training_yardstick, best, Monitors(before, LENGTH_RANGE))
+    train(stage, tokenizer, source, learners, selecting)
     best.restore(policy)
     if best.step == 0:
         say(f"ppo: no checkpoint within the limits on KL and length is better than {start_of(stage)}, which is kept.")
@@ -91,11 +90,13 @@ def run(stage: Stage) -> dict[str, Any]:
         "prompts_too_long": left_out(
             task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, ("train", "select")
         ),
-        "warnings": judging.monitors.warnings,
+        "warnings": selecting.monitors.warnings,
     }
 
 
-def train(stage: Stage, tokenizer: Tokenizer, source: Rollouts, learners: dict[str, Learner], judging: Judging) -> None:
+def train(
+    stage: Stage, tokenizer: Tokenizer, source: Rollouts, learners: dict[str, Learner], selecting: Selecting
+) -> None:
     """All iterations, from the last checkpoint on where there is one; the policy is left in fp32."""
     learnt_from, objective = with_texts(stage, tokenizer, source)
     engine = Engine(
@@ -105,8 +106,8 @@ def train(stage: Stage, tokenizer: Tokenizer, source: Rollouts, learners: dict[s
         folder=stage.folder,
         checkpoint_every=1,  # at each iteration's end, the only boundary: more than one iteration is never lost
         label="ppo",
-        after_step=judging,
-        stateful={"best": judging.best, "monitors": judging.monitors},
+        after_step=selecting,
+        stateful={"best": selecting.best, "monitors": selecting.monitors},
         tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
@@ -133,7 +134,7 @@ def yardstick_of(
     selection = RewardModel.load(stage.parent("reward") / "selection", strict=settings.gate)
     return Yardstick(
         prompts[: settings.evaluate_prompts],
-        Sampling(settings.max_new_tokens, settings.temperature, stop_tokens=(tokenizer.end_of_turn,)),
+        answer_sampling(settings, tokenizer),
         stage.seed,
         reference,
         {"reward": reward, "selection_reward": selection},
@@ -214,7 +215,7 @@ def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int
     return [prompt.ids for prompt in some(found, len(found), stage.seed)]
 
 
-class Judging:
+class Selecting:
     """Measures the policy on the selection prompts every so many iterations, and keeps the best: the engine's hook."""
 
     def __init__(

@@ -11,15 +11,16 @@ from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.heldout import HeldOut, HeldOutTargets, HeldOutText
-from headwater.models.generate import Sampling, generate, resting
+from headwater.models.decoding import resting
+from headwater.models.generate import Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.models.presets import build_model, with_checkpointing
 from headwater.objectives.causal import CausalLM
 from headwater.objectives.registry import PRETRAINING
-from headwater.recipe import PretrainSettings
 from headwater.runs import Stage
 from headwater.stages.base import base_folder
+from headwater.stages.settings import PretrainSettings
 from headwater.training.averaging import average_of
 from headwater.training.early_stopping import EarlyStopping
 from headwater.training.engine import Engine, Objective

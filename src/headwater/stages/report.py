@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from headwater.recipe import ReportSettings
 from headwater.report.material import gather
 from headwater.report.page import render
 from headwater.report.summary import summarise
 from headwater.runs import EXPECTED_CURVE, Stage
+from headwater.stages.settings import ReportSettings
 from headwater.storage import write_atomically
 
 PAGE, SUMMARY = "report.html", "summary.json"

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 
 from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
@@ -19,10 +18,11 @@ from headwater.feedback.agreement import rater_ceiling
 from headwater.feedback.reader import Ranking
 from headwater.feedback.settings import RoundSettings
 from headwater.feedback.store import Store
-from headwater.models.generate import Answer, Sampling, generate
+from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.progress import Progress
+from headwater.rlhf.episodes import answers_to
 from headwater.rlhf.pair_gate import pair_gate
 from headwater.rlhf.policies import start_of
 from headwater.rlhf.reward_training import RATERS, drop_checkpoints, train_reward_model
@@ -31,7 +31,8 @@ from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import Line, read_lines
-from headwater.tasks.task import asked, fitting, some, task_of, whole
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import asked, fitting, some, whole
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -104,9 +105,7 @@ def start_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[Ans
     recipe = stage.recipe
     given = fitting(task_of(recipe, stage.parent("samples"), tokenizer), recipe, "train")
     prompts = [prompt.ids for prompt in some(given, recipe.reward.normalise_samples, stage.seed)]
-    sampling = Sampling(recipe.ppo.max_new_tokens, recipe.ppo.temperature, stop_tokens=(tokenizer.end_of_turn,))
-    seeds = [stage.seed * 1_000_003 + index for index in range(len(prompts))]
-    return generate(policy, prompts, sampling, seeds, label="answers to normalise over")
+    return answers_to(prompts, policy, recipe.ppo, tokenizer, stage.seed, label="answers to normalise over")
 
 
 def mixed(rankings: list[Ranking], settings: RoundSettings) -> list[Ranking]:
@@ -133,10 +132,10 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
     train, heldout = read_lines(path, "train"), read_lines(path, "prompt")
     texts, means = [line.text for line in train], [line.mean for line in train]
     dialogues = [whole(asked(instructions[line.source]), line.text, tokenizer) for line in heldout]
-    raw = torch.stack([raw_scores(member.model, dialogues) for member in members.members])
+    raw = members.raw(dialogues)
     reward, spread = raw[0], dict[str, float]()
     if len(raw) > 1:
-        each = torch.stack([member.gain * row + member.bias for member, row in zip(members.members, raw, strict=True)])
+        each = members.normalised(raw)
         reward, spread = members.combine(each), {"spread_heldout": float(each.std(dim=0).mean())}
     scores = {
         "reward": reward.numpy(),

@@ -16,7 +16,8 @@ from headwater.models.model import Model
 from headwater.objectives.supervised import Supervised
 from headwater.progress import say
 from headwater.runs import Stage
-from headwater.tasks.task import some, task_of
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import some
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from headwater.models.generate import next_logits
+from headwater.models.decoding import next_logits
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
 from headwater.objectives.causal import CausalLM

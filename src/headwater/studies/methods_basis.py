@@ -17,11 +17,13 @@ from headwater.feedback.store import Store
 from headwater.models.generate import Answer, Sampling
 from headwater.models.layout import load_model
 from headwater.models.model import Model
-from headwater.recipe import PpoSettings, Recipe, load_recipe
+from headwater.recipe import Recipe, load_recipe
+from headwater.rlhf.best_of_n import ScoredPolicy
+from headwater.rlhf.episodes import answer_sampling, scored
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
-from headwater.rlhf.rollouts import scored
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
 from headwater.rlhf.selection import Yardstick
+from headwater.rlhf.settings import PpoSettings
 from headwater.runs import Stage
 from headwater.stages.evaluate import answer_all, heldout_prompts, judge_all
 from headwater.stages.feedback import STORE
@@ -125,7 +127,11 @@ class Basis:
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.ppo.max_new_tokens, self.ppo.temperature, stop_tokens=(self.tokenizer.end_of_turn,))
+        return answer_sampling(self.ppo, self.tokenizer)
+
+    def scored_policy(self, policy: Model) -> ScoredPolicy:
+        """A policy whose answers the reward that is followed scores."""
+        return ScoredPolicy(policy, self.reward, self.sampling, self.ppo.missing_stop_reward)
 
     @cached_property
     def prompts(self) -> list[tuple[int, ...]]:

@@ -12,7 +12,8 @@ import torch
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
 from headwater.errors import UserError
 from headwater.models.beam import beam_search
-from headwater.models.generate import generate, resting
+from headwater.models.decoding import resting
+from headwater.models.generate import generate
 from headwater.models.model import Model
 from headwater.models.sampling import Sampling
 from headwater.objectives.sequence import SequenceToSequence

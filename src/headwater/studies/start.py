@@ -105,6 +105,12 @@ def run(study: Study[Settings]) -> Findings:
         name: [study.trial(f"{_slug(name)}-{seed}", _trial(settings, start, text, seed)) for seed in _seeds(study)]
         for name, start in STARTS.items()
     }
+    return _findings(study, results, unigram)
+
+
+def _findings(study: Study[Settings], results: dict[str, list[dict[str, Any]]], unigram: float) -> Findings:
+    """results: of each start, one per seed; unigram: the loss, in nats per byte, below which something was learnt."""
+    settings = study.settings
     findings = Findings(
         f"Byte-level decoders learn English text for {settings.steps} steps. One has learnt something once its loss on "
         f"other text is below {unigram:.2f} nats per byte, which the frequencies of single bytes give."

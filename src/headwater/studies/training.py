@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +15,25 @@ from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.log import read_metrics
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
+from headwater.training.source import Counted
 
 Make = Callable[[int], list[Batch]]
 """Step, from 0 → the micro-batches of its update; a function of the step alone."""
 AfterStep = Callable[[int, dict[str, float]], dict[str, Any]]
 
 
-class Generated:
-    """A source of `steps` updates that are made when they are asked for, so that the step is all its state."""
+class Generated(Counted):
+    """Updates that are made when they are asked for, so that the step is all the source's state."""
 
     def __init__(self, make: Make, steps: int) -> None:
-        self.make, self.steps, self.step = make, steps, 0
+        super().__init__(steps)
+        self.make = make
 
     def take(self) -> list[Batch] | None:
         if self.step >= self.steps:
             return None
         self.step += 1
         return self.make(self.step - 1)
-
-    def progress(self) -> float:
-        return self.step / max(1, self.steps)
-
-    def at_boundary(self) -> bool:
-        return True
-
-    def observe(self, metrics: Mapping[str, float]) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
 
 
 def train(

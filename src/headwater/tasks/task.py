@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import torch
@@ -118,13 +117,3 @@ def fitting(task: Task, recipe: Recipe, share: str) -> list[Prompt]:
 def left_out(task: Task, recipe: Recipe, shares: Iterable[str]) -> int:
     """How many prompts are too long for the context."""
     return sum(len(prompt.ids) > room_of(recipe) for share in shares for prompt in task.prompts(share))
-
-
-def task_of(recipe: Recipe, samples: Path, tokenizer: Tokenizer) -> Task:
-    """The task of a run; `samples`: the folder of its samples stage."""
-    from headwater.tasks.continuation import Continuation
-    from headwater.tasks.dialogue import Dialogue
-
-    if recipe.dialogues is not None:
-        return Dialogue(samples, tokenizer)
-    return Continuation(samples, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)

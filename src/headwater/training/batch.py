@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from headwater.models.heads import IGNORED
 from headwater.models.shared_start import common_length
 
 
@@ -74,7 +75,7 @@ class Batch:
         return _real(self.source_lengths, self.source.shape[1])
 
 
-PADDING = {"targets": -1}
+PADDING = {"targets": IGNORED}
 """What fills a per-token value past the end of its row; 0 where not named. Ids are padded with 0: they are never read."""
 
 
@@ -158,7 +159,7 @@ class Packer:
         begins = torch.zeros(self.width + 1, dtype=torch.long)
         begins[[start for start in self.starts if start <= self.width]] = 1
         documents = begins.cumsum(0)
-        targets = torch.where(documents[1:] == documents[:-1], window[1:], -1)
+        targets = torch.where(documents[1:] == documents[:-1], window[1:], IGNORED)
         places = torch.arange(self.width)
         first = torch.where(begins[:-1] == 1, places, 0).cummax(0).values
         self.buffer = self.buffer[self.width :]

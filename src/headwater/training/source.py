@@ -42,12 +42,36 @@ def permutation(seed: int, epoch: int, count: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63))
 
 
-class _Documents:
-    """Documents of token shards, shuffled per epoch; `steps` updates."""
+class Counted:
+    """A source of so many updates: all but `take`, for those whose place is the number of updates taken; others have a state
+    of their own.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.step = steps, 0
+
+    def progress(self) -> float:
+        return self.step / self.steps if self.steps else 1.0
+
+    def at_boundary(self) -> bool:
+        return True
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+
+
+class _Documents(Counted):
+    """Documents of token shards, shuffled per epoch."""
 
     def __init__(self, shards: Shards, seed: int, steps: int) -> None:
-        self.shards, self.seed, self.steps = shards, seed, steps
-        self.step = 0
+        super().__init__(steps)
+        self.shards, self.seed = shards, seed
         self.cursor = 0
         """Global index of the next document; its epoch is cursor // documents."""
         self._order: tuple[int, torch.Tensor] | None = None
@@ -58,15 +82,6 @@ class _Documents:
             self._order = (epoch, permutation(self.seed, epoch, len(self.shards)))
         self.cursor += 1
         return self.shards.document(int(self._order[1][place])).tolist()  # type: ignore[no-any-return]
-
-    def progress(self) -> float:
-        return self.step / self.steps if self.steps else 1.0
-
-    def at_boundary(self) -> bool:
-        return True
-
-    def observe(self, metrics: Mapping[str, float]) -> None:
-        pass
 
 
 class DocumentStream(_Documents):
@@ -155,7 +170,7 @@ def parts(document: Sequence[int], width: int) -> list[list[int]]:
     return [list(document[begin:end]) for begin, end in pairwise(ends) if end - begin > 1]
 
 
-class Examples:
+class Examples(Counted):
     """A labelled set: groups of rows, shuffled per epoch; an update takes `groups_per_update` of them.
 
     A group is what must stay together: one dialogue, or the K answers of a ranking. shares: as `split_by_tokens` takes it.
@@ -171,11 +186,10 @@ class Examples:
         budget: int = 1024,
         shares: bool = False,
     ) -> None:
+        self.per_epoch = -(-len(groups) // groups_per_update)
+        super().__init__(self.per_epoch * epochs)
         self.shares = shares
         self.groups, self.seed, self.groups_per_update, self.budget = groups, seed, groups_per_update, budget
-        self.per_epoch = -(-len(groups) // groups_per_update)
-        self.steps = self.per_epoch * epochs
-        self.step = 0
 
     def take(self) -> list[Batch] | None:
         if self.step >= self.steps:
@@ -189,18 +203,3 @@ class Examples:
     def batches(self, groups: Sequence[Sequence[Row]]) -> list[Batch]:
         """Micro-batches of single rows; subclasses keep groups together."""
         return split_by_tokens([row for group in groups for row in group], self.budget, self.shares)
-
-    def progress(self) -> float:
-        return self.step / max(1, self.steps)
-
-    def at_boundary(self) -> bool:
-        return True
-
-    def observe(self, metrics: Mapping[str, float]) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
