@@ -49,6 +49,8 @@ GOOD: dict[Callable[[random.Random], Attack], int] = {api_attacks.flood: 1, page
 """Well-formed requests."""
 PAGES = {kind.__name__ for kind in page_attacks.KINDS}
 _TASKS = 40
+PATIENCE = 600.0
+"""Seconds after which a client that has no answer says so: the machine may be busy."""
 
 
 @dataclass
@@ -80,10 +82,13 @@ async def attack(target: Target, name: str, what: Attack) -> None:
     if name in PAGES:
         pieces = [page_attacks.filled(piece, target.model, answers[len(piece) % len(answers)]) for piece in pieces]
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE):
             answer = await converse(target.port, Attack(pieces, what.leaves_after, what.reads, what.pause))
     except (ConnectionError, asyncio.IncompleteReadError):
         answer = b""
+    except TimeoutError:
+        target.wrong.append(f"{name}: no end within {PATIENCE:.0f} s")
+        return
     status = int(answer[9:12]) if answer[:9] == b"HTTP/1.1 " and answer[9:12].isdigit() else 0
     target.statuses[status] += 1
     body = answer.partition(b"\r\n\r\n")[2]
@@ -196,7 +201,7 @@ async def busy_slots(target: Target) -> float:
     return float(values["headwater_slots_busy"]) + float(values["headwater_queue_waiting"])
 
 
-async def settled(target: Target, seconds: float = 60.0) -> bool:
+async def settled(target: Target, seconds: float = PATIENCE) -> bool:
     """Whether all slots become free."""
     end = time.monotonic() + seconds
     while await busy_slots(target):

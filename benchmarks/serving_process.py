@@ -36,7 +36,7 @@ def transformers_command(model: Path, port: int, precision: str) -> list[str]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], port: int, threads: int, seconds: float = 180.0, says: Path = Path(os.devnull)
+    command: Sequence[str], port: int, threads: int, seconds: float = 600.0, says: Path = Path(os.devnull)
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process, once `/health` answers; it is ended afterwards. What it says goes into the file `says`."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}

@@ -78,3 +78,14 @@ def test_growth_is_told_from_a_level_that_is_found_late():
     found = soak.told(level, [30, 30, 30, 80, 60, 90, 70, 99])
     assert found["handles_grow"]
     assert not soak.told(level, [30, 90, 30, 80, 31, 70, 30, 99])["handles_grow"]
+
+
+def test_a_server_that_does_not_answer_is_noticed(monkeypatch):
+    async def silent(*_):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(http_abuse, "converse", silent)
+    monkeypatch.setattr(http_abuse, "PATIENCE", 0.01)
+    target = http_abuse.Target(1)
+    asyncio.run(http_abuse.attack(target, "numbers", http_abuse.api_attacks.numbers(random.Random(1))))
+    assert target.wrong == ["numbers: no end within 0 s"]
