@@ -117,6 +117,29 @@ def visit(chromium: Any, pages: Pages) -> Iterator[Callable[..., Visitor]]:
     assert not wrong, wrong
 
 
+Visit = Callable[..., Visitor]
+
+
+def begin(visit: Visit, **options: Any) -> Visitor:
+    """Ada, before her first task."""
+    visitor = visit(**options).named("Ada")
+    visitor.page.goto("/judge")
+    visitor.page.locator("#stand[data-task]").wait_for()
+    return visitor
+
+
+def press(visitor: Visitor, keys: str) -> None:
+    for key in keys:
+        visitor.page.keyboard.press(key)
+
+
+def submit(visitor: Visitor) -> None:
+    """Sends, and waits until another task, or none, is there."""
+    before = visitor.page.locator("#stand").get_attribute("data-task")
+    visitor.page.keyboard.press("Enter")
+    visitor.page.wait_for_function("task => document.getElementById('stand').dataset.task !== task", arg=before)
+
+
 def add_task(
     store: Store, kind: str, texts: Sequence[str], conversation: Any = CONVERSATION, **more: Any
 ) -> tuple[int, list[int]]:

@@ -27,7 +27,7 @@ from headwater.serving.app import build
 from headwater.serving.desk import Desk
 from headwater.serving.engine import Limits
 from headwater.serving.guard import LOOPBACK
-from headwater.serving.pages.desk import DeskAnswering
+from headwater.serving.pages.desk_answering import DeskAnswering
 from headwater.serving.pages.site import Site
 from headwater.serving.server import Address, Server, listening
 

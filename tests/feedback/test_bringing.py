@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headwater.errors import UserError
 from headwater.feedback.bringing import import_file
 from headwater.feedback.imports import read_dialogues
-from headwater.feedback.queue import progress
+from headwater.feedback.progress import progress
 from headwater.feedback.rater_agreement import agreement
 from headwater.feedback.store import Store
 

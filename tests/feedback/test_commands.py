@@ -10,6 +10,7 @@ import pytest
 
 from dialogues import lines
 from headwater import cli
+from headwater.feedback.judgements import Verdict
 from headwater.feedback.people import find_by_token
 from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
@@ -134,7 +135,7 @@ def test_agreement_gold_and_time_are_told(place: str, headwater, tmp_path: Path)
                 order = (
                     [[answers[0]], [answers[1]]] if person == people[0] or task == 3 else [[answers[1]], [answers[0]]]
                 )
-                Queue(store).judge(person, task, f"{person} {task}", ranking=order, milliseconds=4000)
+                Queue(store).judge(person, task, f"{person} {task}", Verdict(ranking=order, milliseconds=4000))
     said = headwater("agreement", place)
     assert "Ada – Bo" in said
     assert "-0.33 [" in said  # one pair alike, two the other way round

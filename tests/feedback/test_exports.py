@@ -14,7 +14,7 @@ from trl.data_utils import is_conversational, maybe_apply_chat_template
 from headwater.errors import UserError
 from headwater.feedback.bringing import import_file
 from headwater.feedback.exports import LAYOUTS, export
-from headwater.feedback.judgements import Groups, Judgement
+from headwater.feedback.judgements import Groups, Judgement, Verdict
 from headwater.feedback.queue import Queue
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
@@ -147,9 +147,9 @@ def test_edits_and_demonstrations_come_back_as_demonstrations(store: Store, tmp_
     queue = Queue(store)
     ranked = store.add_task("ranking", prompt, answers, shown=answers)
     own = store.add_task("demonstration", prompt, [], shown=[])
-    queue.judge(ada, ranked, "1", ranking=[answers], edit="Yes!", edit_of=answers[1])
-    first = queue.judge(ada, own, "2", edit="Hello")
-    queue.judge(ada, own, "3", edit="Hello.", supersedes=first)
+    queue.judge(ada, ranked, "1", Verdict(ranking=[answers], edit="Yes!", edit_of=answers[1]))
+    first = queue.judge(ada, own, "2", Verdict(edit="Hello"))
+    queue.judge(ada, own, "3", Verdict(edit="Hello."), supersedes=first)
     assert export(store, tmp_path / "sft.jsonl", "sft", "select") == 2
     lines = [json.loads(line) for line in (tmp_path / "sft.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["messages"][-1] for line in lines] == [
@@ -179,10 +179,10 @@ def test_an_export_is_of_one_split_and_of_what_is_learnt(store: Store, tmp_path:
         gold = store.add_task("pair", prompt, answers, shown=answers, gold=[[answers[0]], [answers[1]]])
         for place, person in enumerate(people):
             order = [[answers[place]], [answers[1 - place]]]
-            queue.judge(person, task, f"{split} {person}", ranking=order, strength=1.0)
-            queue.judge(person, gold, f"{split} {person} gold", ranking=order, edit="better")
+            queue.judge(person, task, f"{split} {person}", Verdict(ranking=order, strength=1.0))
+            queue.judge(person, gold, f"{split} {person} gold", Verdict(ranking=order, edit="better"))
         if split == "train":
-            queue.judge(eve, task, "eve", ranking=[[answers[1]], [answers[0]]], strength=3.0)
+            queue.judge(eve, task, "eve", Verdict(ranking=[[answers[1]], [answers[0]]], strength=3.0))
     export(store, tmp_path / "train.jsonl", "pairs", "train")
     (line,) = (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()
     found = json.loads(line)

@@ -14,13 +14,14 @@ JUDGEMENTS = 200
 
 JUDGE = """
 import sys
+from headwater.feedback.judgements import Verdict
 from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
 with Store(sys.argv[1]) as store:
     queue = Queue(store)
     for number in range(int(sys.argv[2]), int(sys.argv[3])):
         task = number + 1
-        print(number, queue.judge(1, task, f"client {number}", ranking=[[2], [1]]), flush=True)
+        print(number, queue.judge(1, task, f"client {number}", Verdict(ranking=[[2], [1]])), flush=True)
 """
 
 

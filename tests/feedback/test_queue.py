@@ -12,8 +12,13 @@ import pytest
 
 from headwater.errors import UserError
 from headwater.feedback.adjudication import opinions, waiting
+from headwater.feedback.answers import is_to_be_judged
+from headwater.feedback.assignments import seen_order
+from headwater.feedback.checks import AlreadyJudged
+from headwater.feedback.judgements import Verdict
 from headwater.feedback.people import disable, enable
-from headwater.feedback.queue import Queue, is_to_be_judged, progress, seen_order
+from headwater.feedback.progress import progress
+from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
 
 START = 1_700_000_000
@@ -71,7 +76,7 @@ def test_the_highest_priority_comes_first_and_stays_until_it_is_judged(work: Wor
     other = work.queue.next_task(work.bo)
     assert other is not None
     assert other.task == plain
-    work.queue.judge(work.ada, urgent, "1", ranking=work.order(0, 1))
+    work.queue.judge(work.ada, urgent, "1", Verdict(ranking=work.order(0, 1)))
     assert work.queue.next_task(work.ada) is None
     work.queue.set_priorities({plain: 2.0})
     with pytest.raises(UserError, match="no task 99"):
@@ -96,8 +101,8 @@ def test_a_lease_runs_out_and_can_be_renewed(work: Work) -> None:
     with pytest.raises(UserError, match="no longer held for you"):
         work.queue.renew(work.ada, task)
     # What Ada wrote meanwhile is kept all the same.
-    work.queue.judge(work.ada, task, "late", ranking=work.order(1, 0))
-    work.queue.judge(work.bo, task, "in time", ranking=work.order(1, 0))
+    work.queue.judge(work.ada, task, "late", Verdict(ranking=work.order(1, 0)))
+    work.queue.judge(work.bo, task, "in time", Verdict(ranking=work.order(1, 0)))
     assert len(work.store.judgements()) == 2
 
 
@@ -107,11 +112,12 @@ def test_several_people_judge_one_task_and_nobody_twice(work: Work) -> None:
     for person in (work.ada, work.bo):
         assert work.queue.next_task(person) is not None
     assert work.queue.next_task(cy) is None
-    work.queue.judge(work.ada, task, "1", ranking=work.order(0, 1))
+    work.queue.judge(work.ada, task, "1", Verdict(ranking=work.order(0, 1)))
     assert work.queue.next_task(work.ada) is None
-    with pytest.raises(UserError, match="judged task 1 already"):
-        work.queue.judge(work.ada, task, "2", ranking=work.order(1, 0))
-    assert work.queue.judge(work.ada, task, "1", ranking=work.order(0, 1)) == 1
+    with pytest.raises(AlreadyJudged) as refused:
+        work.queue.judge(work.ada, task, "2", Verdict(ranking=work.order(1, 0)))
+    assert refused.value.earlier == 1
+    assert work.queue.judge(work.ada, task, "1", Verdict(ranking=work.order(0, 1))) == 1
     work.queue.skip(work.bo, task, "3", note="no idea")
     assert work.queue.next_task(work.bo) is None
     given = work.queue.next_task(cy)
@@ -120,7 +126,10 @@ def test_several_people_judge_one_task_and_nobody_twice(work: Work) -> None:
     found = progress(work.store, work.bo)
     assert (found.tasks, found.wanted, found.judged, found.finished) == (1, 2, 1, 0)
     assert (found.own, found.own_skipped, found.own_left) == (0, 1, 0)
+    gold = work.task(gold=work.order(0, 1))
     work.queue.set_wanted(1)
+    with pytest.raises(UserError, match="is a gold question"):
+        work.queue.set_wanted(1, [gold])
     assert progress(work.store, cy).finished == 1
     assert progress(work.store, cy).own_left == 0
 
@@ -128,7 +137,7 @@ def test_several_people_judge_one_task_and_nobody_twice(work: Work) -> None:
 def test_undo_shows_what_was_said_and_a_correction_takes_its_place(work: Work) -> None:
     assert work.queue.last_judged(work.ada) is None
     tasks = [work.task(), work.task()]
-    first = work.queue.judge(work.ada, tasks[0], "1", ranking=work.order(0, 1, 2, 3), milliseconds=4000)
+    first = work.queue.judge(work.ada, tasks[0], "1", Verdict(ranking=work.order(0, 1, 2, 3), milliseconds=4000))
     second = work.queue.skip(work.ada, tasks[1], "2")
     given, said = work.queue.last_judged(work.ada) or pytest.fail("nothing to undo")
     assert (given.task, given.until, said["id"], said["flags"]) == (tasks[1], None, second, ["skip"])
@@ -137,10 +146,10 @@ def test_undo_shows_what_was_said_and_a_correction_takes_its_place(work: Work) -
     assert said["shown"] == [answer.id for answer in given.answers]
     assert work.queue.last_judged(work.bo) is None
     with pytest.raises(UserError, match="only one's own"):
-        work.queue.judge(work.bo, tasks[0], "3", ranking=work.order(3, 0), supersedes=first)
-    third = work.queue.judge(work.ada, tasks[0], "3", ranking=work.order(3, 0), supersedes=first)
+        work.queue.judge(work.bo, tasks[0], "3", Verdict(ranking=work.order(3, 0)), supersedes=first)
+    third = work.queue.judge(work.ada, tasks[0], "3", Verdict(ranking=work.order(3, 0)), supersedes=first)
     assert [row["id"] for row in work.store.judgements()] == [second, third]
-    work.queue.judge(work.ada, tasks[1], "4", ranking=work.order(1, 2), supersedes=second)
+    work.queue.judge(work.ada, tasks[1], "4", Verdict(ranking=work.order(1, 2)), supersedes=second)
     assert progress(work.store, work.ada).own == 2
     assert [ranking.groups for ranking in work.store.rankings("train")] == [work.order(3, 0), work.order(1, 2)]
 
@@ -151,7 +160,7 @@ def test_everybody_has_an_order_of_their_own_and_it_is_stored(work: Work) -> Non
     for number, (person, _) in enumerate(itertools.product((work.ada, work.bo), tasks)):
         given = work.queue.next_task(person)
         assert given is not None
-        id_ = work.queue.judge(person, given.task, str(number), flags=["all-bad"])
+        id_ = work.queue.judge(person, given.task, str(number), Verdict(flags=["all-bad"]))
         (row,) = (row for row in work.store.judgements() if row["id"] == id_)
         assert row["shown"] == [answer.id for answer in given.answers] == seen_order(given.task, person, work.answers)
         orders[tuple(row["shown"])] += 1
@@ -167,22 +176,24 @@ def test_all_kinds_of_tasks(work: Work) -> None:
     rating = work.store.add_task("rating", work.prompt, [b], shown=[b])
     own = work.store.add_task("demonstration", work.prompt, [], shown=[])
     assert [given.kind for given in [work.queue.next_task(work.ada)] if given] == ["pair"]
-    work.queue.judge(work.ada, pair, "1", ranking=[[b], [a]], strength=2.0, edit="a, but better", edit_of=a)
-    work.queue.judge(work.ada, rating, "2", axes={"helpful": 3, "honest": 1}, flags=["private"], note="names somebody")
+    work.queue.judge(work.ada, pair, "1", Verdict(ranking=[[b], [a]], strength=2.0, edit="a, but better", edit_of=a))
+    work.queue.judge(
+        work.ada, rating, "2", Verdict(axes={"helpful": 3, "honest": 1}, flags=["private"], note="names somebody")
+    )
     given = work.queue.next_task(work.ada)
     assert given is not None
     assert (given.task, given.answers) == (own, [])
     with pytest.raises(UserError, match="text alone"):
-        work.queue.judge(work.ada, own, "3", edit="x", ranking=[[a]])
+        work.queue.judge(work.ada, own, "3", Verdict(edit="x", ranking=[[a]]))
     with pytest.raises(UserError, match="no text"):
-        work.queue.judge(work.ada, own, "3")
+        work.queue.judge(work.ada, own, "3", Verdict())
     with pytest.raises(UserError, match="edit is empty"):
-        work.queue.judge(work.ada, own, "3", edit=" ")
-    done = work.queue.judge(work.ada, own, "3", edit="Hello!")
-    work.queue.judge(work.ada, own, "4", edit="Hello there!", supersedes=done)
+        work.queue.judge(work.ada, own, "3", Verdict(edit=" "))
+    done = work.queue.judge(work.ada, own, "3", Verdict(edit="Hello!"))
+    work.queue.judge(work.ada, own, "4", Verdict(edit="Hello there!"), supersedes=done)
     assert [row["edit"] for row in work.store.judgements("demonstration")] == ["Hello there!"]
     with pytest.raises(UserError, match="not among the answers"):
-        work.queue.judge(work.bo, pair, "5", ranking=[[b], [a]], edit="x", edit_of=work.answers[3])
+        work.queue.judge(work.bo, pair, "5", Verdict(ranking=[[b], [a]], edit="x", edit_of=work.answers[3]))
     for kind, responses in (("rating", [a, b]), ("pair", [a]), ("demonstration", [a])):
         with pytest.raises(UserError, match=f"kind `{kind}` shows"):
             work.store.add_task(kind, work.prompt, responses, shown=responses)
@@ -199,7 +210,7 @@ def test_who_may_not_judge(work: Work) -> None:
     disable(work.store, "Ada")
     for attempt in (
         lambda: work.queue.next_task(work.ada),
-        lambda: work.queue.judge(work.ada, task, "1", flags=["all-bad"]),
+        lambda: work.queue.judge(work.ada, task, "1", Verdict(flags=["all-bad"])),
         lambda: work.queue.renew(work.ada, task),
     ):
         with pytest.raises(UserError, match="may not judge any more"):
@@ -216,7 +227,7 @@ def test_gold_questions_are_mixed_in_and_never_learnt_from(work: Work) -> None:
     while (given := queue.next_task(work.ada)) is not None:
         assert not hasattr(given, "gold")
         assert queue.next_task(work.ada) == given
-        queue.judge(work.ada, given.task, str(given.task), ranking=work.order(2, 1, 0))
+        queue.judge(work.ada, given.task, str(given.task), Verdict(ranking=work.order(2, 1, 0)))
         came.append(given.task)
     assert set(came) >= plain
     questions = [place for place, task in enumerate(came) if task in gold]
@@ -236,8 +247,8 @@ def test_an_adjudicator_settles_what_contradicts(work: Work) -> None:
     alike, against, third = (work.task(wanted=3, priority=p) for p in (0.0, 1.0, 2.0))
     orders = {alike: ((0, 1, 2, 3), (0, 1, 3, 2)), against: ((0, 1), (1, 0)), third: ((0, 1, 2), (2, 1, 0))}
     for task, (one, other) in orders.items():
-        work.queue.judge(work.ada, task, f"a{task}", ranking=work.order(*one))
-        work.queue.judge(work.bo, task, f"b{task}", ranking=work.order(*other), note="sure")
+        work.queue.judge(work.ada, task, f"a{task}", Verdict(ranking=work.order(*one)))
+        work.queue.judge(work.bo, task, f"b{task}", Verdict(ranking=work.order(*other), note="sure"))
     assert waiting(work.store) == [against, third]
     assert progress(work.store).contradictory == 2
     assert progress(work.store, judge).own_left == 2
@@ -253,7 +264,7 @@ def test_an_adjudicator_settles_what_contradicts(work: Work) -> None:
     assert [(said.name, said.note) for said in opinions(work.store, third)] == [("Ada", None), ("Bo", "sure")]
     work.queue.skip(second, against, "s")
     assert waiting(work.store) == [against, third]
-    work.queue.judge(judge, third, "e", ranking=work.order(1, 0))
+    work.queue.judge(judge, third, "e", Verdict(ranking=work.order(1, 0)))
     assert waiting(work.store) == [against]
     assert work.queue.next_task(judge) is None  # Fay passed over the other, and nobody else asks for it
     learnt = {(ranking.annotator, str(ranking.groups)) for ranking in work.store.rankings("train")}
@@ -265,7 +276,7 @@ def test_an_adjudicator_settles_what_contradicts(work: Work) -> None:
     given = work.queue.next_task(cy)
     assert given is not None
     assert given.task == against  # `third` is settled: nobody else is asked
-    work.queue.judge(second, third, "f", flags=["all-bad"])
+    work.queue.judge(second, third, "f", Verdict(flags=["all-bad"]))
     # The newest word of an adjudicator counts; that all are bad leaves no ranking to learn.
     assert {ranking.annotator for ranking in work.store.rankings("train")} == {"Ada", "Bo"}
     assert work.store.problems() == []
@@ -274,10 +285,10 @@ def test_an_adjudicator_settles_what_contradicts(work: Work) -> None:
 def test_a_settled_rating_is_the_adjudicators(work: Work) -> None:
     task = work.store.add_task("rating", work.prompt, work.answers[:1], shown=work.answers[:1], wanted=2)
     eve = work.store.add_annotator("Eve", role="adjudicator")
-    work.queue.judge(work.ada, task, "1", axes={"fluent": 1})
-    work.queue.judge(work.bo, task, "2", axes={"fluent": 5})
+    work.queue.judge(work.ada, task, "1", Verdict(axes={"fluent": 1}))
+    work.queue.judge(work.bo, task, "2", Verdict(axes={"fluent": 5}))
     assert [rated.mean for rated in work.store.mean_ratings("train")] == [3.0]
-    work.queue.judge(eve, task, "3", axes={"fluent": 4})
+    work.queue.judge(eve, task, "3", Verdict(axes={"fluent": 4}))
     assert [rated.mean for rated in work.store.mean_ratings("train")] == [4.0]
 
 
@@ -292,7 +303,7 @@ def test_fifty_people_at_once_lose_nothing_and_double_nothing(work: Work) -> Non
             leased.append((given.task, person))
             for _ in range(2):  # the answer was lost on its way, and the page sends it again
                 order = [[answer.id] for answer in given.answers]
-                id_ = work.queue.judge(person, given.task, f"{person} {given.task}", ranking=order)
+                id_ = work.queue.judge(person, given.task, f"{person} {given.task}", Verdict(ranking=order))
             acknowledged.append(id_)
 
     with ThreadPoolExecutor(50) as pool:
@@ -316,7 +327,7 @@ def test_contradictions_are_counted_for_nobody_who_does_not_settle_them(
     def count(_: object) -> list[tuple[int, float]]:
         raise AssertionError("contradictions are counted")
 
-    monkeypatch.setattr("headwater.feedback.queue.contradictory_tasks", count)
+    monkeypatch.setattr("headwater.feedback.progress.contradictory_tasks", count)
     assert progress(work.store, work.ada).own_left == 1
 
 
@@ -325,7 +336,7 @@ def test_an_answer_is_to_be_judged_until_something_is_said_of_it(work: Work) -> 
     answer = work.answers[2]
     assert is_to_be_judged(work.store, work.ada, answer)
     assert not is_to_be_judged(work.store, work.ada, free)
-    work.queue.judge(work.ada, task, "a", ranking=work.order(0, 1, 2, 3))
+    work.queue.judge(work.ada, task, "a", Verdict(ranking=work.order(0, 1, 2, 3)))
     assert not is_to_be_judged(work.store, work.ada, answer)
     work.queue.skip(work.bo, task, "b")  # they may come back to it
     assert is_to_be_judged(work.store, work.bo, answer)

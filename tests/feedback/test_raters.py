@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import kendalltau
 from sklearn.metrics import cohen_kappa_score
 
+from headwater.feedback.judgements import Verdict
 from headwater.feedback.queue import Queue
 from headwater.feedback.rater_agreement import agreement
 from headwater.feedback.raters import gold_accuracy, is_right, reading_seconds, speeds
@@ -44,7 +45,7 @@ def filled(store: Store, tasks: int, seed: int) -> dict[str, list[dict[int, int]
             given = {answers[place]: int(ranks[place]) for place in kept}
             said[name].append(given)
             if given:
-                queue.judge(person, task, f"{name} {number}", ranking=ranking_of(given))
+                queue.judge(person, task, f"{name} {number}", Verdict(ranking=ranking_of(given)))
             else:
                 queue.skip(person, task, f"{name} {number}")
     return said
@@ -114,9 +115,9 @@ def test_strengths_are_weighted_and_ratings_have_an_alpha(store: Store) -> None:
         rated.append([float(value) for value in own])
         for person, value in zip((ada, bo), own, strict=True):
             better = [answers] if value == 0 else [[answers[value < 0]], [answers[value > 0]]]
-            queue.judge(person, pair, f"p{person} {number}", ranking=better, strength=float(abs(value)))
-            queue.judge(person, rating, f"r{person} {number}", axes={"helpful": value})
-        queue.judge(eve, pair, f"e{number}", ranking=[answers])
+            queue.judge(person, pair, f"p{person} {number}", Verdict(ranking=better, strength=float(abs(value))))
+            queue.judge(person, rating, f"r{person} {number}", Verdict(axes={"helpful": value}))
+        queue.judge(eve, pair, f"e{number}", Verdict(ranking=[answers]))
     report = agreement(store, resamples=20)
     one, other = zip(*labels, strict=True)
     assert report.overall.weighted is not None
@@ -139,7 +140,7 @@ def test_gold_accuracy(store: Store) -> None:
     queue = Queue(store)
     for number in range(10):
         task = store.add_task("ranking", prompt, [a, b, c], shown=[a, b, c], gold=[[a], [b, c]])
-        queue.judge(ada, task, f"a{number}", ranking=[[a], [c], [b]] if number < 8 else [[b], [a], [c]])
+        queue.judge(ada, task, f"a{number}", Verdict(ranking=[[a], [c], [b]] if number < 8 else [[b], [a], [c]]))
         if number < 3:
             queue.skip(bo, task, f"b{number}")
     (found,) = gold_accuracy(store)
@@ -176,15 +177,17 @@ def test_who_is_too_fast(store: Store) -> None:
     for name, seconds in times.items():
         person = store.add_annotator(name)
         for task, value in zip(tasks, seconds, strict=False):
-            queue.judge(person, task, f"{name} {task}", ranking=[[answers[0]], [answers[1]]], milliseconds=value * 1000)
-        queue.judge(person, tasks[6], f"{name} skip", flags=["skip"], milliseconds=1)
+            queue.judge(
+                person, task, f"{name} {task}", Verdict(ranking=[[answers[0]], [answers[1]]], milliseconds=value * 1000)
+            )
+        queue.judge(person, tasks[6], f"{name} skip", Verdict(flags=["skip"], milliseconds=1))
     found = {speed.name: speed for speed in speeds(store)}
     assert {name for name, speed in found.items() if speed.too_fast} == {"blind"}
     assert found["hurried"].others == pytest.approx(31)  # of 90, 60, 2, 1
     assert found["blind"].reading == pytest.approx(0.1)
     for number, name in enumerate(("patient", "thorough", "calm")):
         person = store.add_annotator(name)
-        queue.judge(person, tasks[number], name, ranking=[answers], milliseconds=90_000)
+        queue.judge(person, tasks[number], name, Verdict(ranking=[answers], milliseconds=90_000))
     # Now the others take 90 seconds: 21 are below a third of that, though the texts can be read in 20.
     found = {speed.name: speed for speed in speeds(store)}
     assert found["hurried"].others == pytest.approx(90)

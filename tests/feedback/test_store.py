@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from headwater.errors import UserError
 from headwater.feedback import events
+from headwater.feedback.checks import AlreadyJudged
 from headwater.feedback.judgements import Groups, Judgement
 from headwater.feedback.store import TABLES, Store
 
@@ -53,8 +54,16 @@ def test_a_repeated_request_is_stored_once(scene) -> None:
     first = scene.store.judge(said)
     assert scene.store.judge(replace(said, milliseconds=1000)) == first
     assert scene.store.counts()["judgement"] == 1
-    with pytest.raises(UserError, match="another judgement"):
-        scene.store.judge(replace(said, ranking=[[scene.answers[0]], [scene.answers[1]]]))
+    other = replace(said, ranking=[[scene.answers[0]], [scene.answers[1]]])
+    with pytest.raises(UserError, match="stands for another judgement"):
+        scene.store.judge(replace(other, annotator=scene.store.add_annotator("Bo")))
+    with pytest.raises(AlreadyJudged) as refused:  # two windows that went on from one draft
+        scene.store.judge(other)
+    assert refused.value.earlier == first
+    second = scene.store.judge(replace(other, client_id="new", supersedes=first))
+    with pytest.raises(AlreadyJudged) as refused:
+        scene.store.judge(other)
+    assert refused.value.earlier == second
 
 
 def test_a_repeated_request_from_many_threads_is_stored_once(scene) -> None:
@@ -73,8 +82,10 @@ def test_a_correction_supersedes(scene) -> None:
     assert [row["id"] for row in scene.store.judgements()] == [second]
     assert [row["id"] for row in scene.store.judgements(superseded=True)] == [first, second]
     assert [ranking.groups for ranking in scene.store.rankings("train")] == [[[b], [a]]]
-    with pytest.raises(UserError, match="corrected already"):
-        scene.store.judge(scene.ranking("3", [[a]], supersedes=first))
+    third = scene.store.judge(scene.ranking("3", [[b, a]], supersedes=second))
+    with pytest.raises(AlreadyJudged) as refused:
+        scene.store.judge(scene.ranking("4", [[a]], supersedes=first))
+    assert refused.value.earlier == third
     other = scene.store.add_annotator("Bo")
     with pytest.raises(UserError, match="only one's own"):
         scene.store.judge(scene.ranking("4", [[a]], supersedes=second, annotator=other))

@@ -19,6 +19,7 @@ import yaml
 
 import dialogues
 from headwater.errors import UserError
+from headwater.feedback.judgements import Verdict
 from headwater.feedback.people import add_person
 from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
@@ -112,7 +113,7 @@ def test_people_are_waited_for_and_their_judgements_are_learnt(tmp_path: Path) -
             queue, done = Queue(store, gold_share=0), 0
             while (given := queue.next_task(ada)) is not None:
                 order = sorted(given.answers, key=lambda answer: (len(answer.text), answer.id))
-                queue.judge(ada, given.task, f"client id {done}", ranking=[[each.id] for each in order])
+                queue.judge(ada, given.task, f"client id {done}", Verdict(ranking=[[each.id] for each in order]))
                 done += 1
         assert done >= 9
         comes(client, lambda: status(client)["offered"] == "tiny-round-2")

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
 from headwater.feedback.judgements import Groups
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, TASK, settling, standing
+from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, TASK, settling, standing
 from headwater.feedback.store import Store
 
 Orders = dict[tuple[int, int], int]
@@ -76,6 +77,35 @@ def waiting(store: Store) -> list[int]:
     """Ids of the tasks that wait for an adjudicator."""
     with store.reading() as connection:
         return [task for task, _ in contradictory_tasks(connection)]
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """A task that waits for an adjudicator: what is asked, and who put its answers in which order.
+
+    said: (name, ranking by the numbers of the task's answers from 1 on, best first)
+    """
+
+    task: int
+    asked: str
+    said: list[tuple[str, Groups]]
+
+
+def disputes(store: Store, most: int) -> list[Dispute]:
+    """The first tasks that wait for an adjudicator."""
+    found = []
+    for task in waiting(store)[:most]:
+        query = select(PROMPT.c.conversation, TASK.c.responses).join(TASK, TASK.c.prompt_id == PROMPT.c.id)
+        with store.reading() as connection:
+            row = connection.execute(query.where(TASK.c.id == task)).one()
+        number = {response: place for place, response in enumerate(row.responses, start=1)}
+        said = [
+            (each.name, [[number[one] for one in group] for group in each.ranking])
+            for each in opinions(store, task)
+            if each.ranking
+        ]
+        found.append(Dispute(task, row.conversation[-1]["content"], said))
+    return found
 
 
 def opinions(store: Store, task: int) -> list[Opinion]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Connection, func, select
 
@@ -51,9 +50,29 @@ def may_be_judged(connection: Connection, judgement: Judgement) -> set[int]:
     return set(task["responses"])
 
 
-def judgement_by_client_id(connection: Connection, client_id: str) -> dict[str, Any] | None:
-    row = connection.execute(select(JUDGEMENT).where(JUDGEMENT.c.client_id == client_id)).mappings().first()
-    return dict(row) if row else None
+class AlreadyJudged(UserError):
+    """The same person has judged this already, in another window perhaps. `earlier`: the judgement of theirs that stands, which a
+    correction has to supersede.
+    """
+
+    def __init__(self, earlier: int) -> None:
+        super().__init__(f"This was judged by the same person already: correct judgement {earlier}, or let it stand.")
+        self.earlier = earlier
+
+
+def sent_before(connection: Connection, judgement: Judgement) -> int | None:
+    """The id of this very judgement where it was stored already. Raises UserError where its client id stands for another one."""
+    query = select(JUDGEMENT).where(JUDGEMENT.c.client_id == judgement.client_id)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    if all(row[name] == value for name, value in judgement.meaning().items()):
+        return int(row["id"])
+    if (
+        row["annotator_id"] == judgement.annotator
+    ):  # two windows of one browser go on from one draft, and so from one id
+        raise AlreadyJudged(newest(connection, row["id"]))
+    raise UserError(f"Client id `{judgement.client_id}` stands for another judgement: make a new one.")
 
 
 def check_correction(connection: Connection, judgement: Judgement) -> None:
@@ -63,19 +82,24 @@ def check_correction(connection: Connection, judgement: Judgement) -> None:
     if judgement.supersedes is None:
         earlier = word_on(connection, judgement)
         if earlier is not None:
-            raise UserError(
-                f"Annotator {judgement.annotator} has judged task {judgement.task} already: send a correction, which supersedes "
-                f"judgement {earlier}."
-            )
+            raise AlreadyJudged(earlier)
         return
     need(connection, "judgement", judgement.supersedes)
     old = connection.execute(select(JUDGEMENT).where(JUDGEMENT.c.id == judgement.supersedes)).mappings().one()
     new = judgement.meaning()
     if any(old[name] != new[name] for name in ("kind", "annotator_id", "prompt_id", "task_id", "response_id")):
         raise UserError(f"Judgement {old['id']} is of another person, kind or answer: only one's own can be corrected.")
-    newer = connection.execute(select(func.max(JUDGEMENT.c.id)).where(JUDGEMENT.c.supersedes == old["id"])).scalar()
-    if newer is not None:
-        raise UserError(f"Judgement {old['id']} was corrected already by {newer}: correct that one.")
+    if (last := newest(connection, old["id"])) != old["id"]:
+        raise AlreadyJudged(last)
+
+
+def newest(connection: Connection, judgement: int) -> int:
+    """The id of the last correction of a judgement; its own where it was never corrected."""
+    while True:
+        later = connection.execute(select(JUDGEMENT.c.id).where(JUDGEMENT.c.supersedes == judgement)).scalar()
+        if later is None:
+            return judgement
+        judgement = later
 
 
 def word_on(connection: Connection, judgement: Judgement) -> int | None:

@@ -183,7 +183,7 @@ def people_enable(store: StoreAt, name: Name) -> None:
 
 def tasks_show(store: StoreAt) -> None:
     """Tell how far the judging is."""
-    from headwater.feedback.queue import progress
+    from headwater.feedback.progress import progress
 
     with opened(store) as source:
         found = progress(source)

@@ -31,6 +31,8 @@ class Conversation:
     """Who wrote its last turn, where that is known."""
     split: str | None = None
     """Its share, where the file names it."""
+    judgement: int | None = None
+    """The id in the store that it was exported from, where the file names it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Comparison:
     place       file and line that it stands in
     split       its share, where the file names it, or where it was settled before a system message was put before the prompt
     strength    of two answers: how much better, where that was said
+    judgement   the id in the store that it was exported from, where the file names it
     """
 
     prompt: tuple[Turn, ...]
@@ -68,6 +71,7 @@ class Comparison:
     annotator: str | None = None
     split: str | None = None
     strength: float | None = None
+    judgement: int | None = None
 
     def groups(self) -> list[list[int]]:
         """Places of answers, best first, those that tie together."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from headwater.errors import UserError
 from headwater.feedback.adjudication import pair_orders
@@ -54,6 +54,22 @@ def export(store: Store, path: Path, layout: str, split: str) -> int:
     else:
         write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return len(lines)
+
+
+def filled(store: Store) -> dict[str, set[str]]:
+    """{split: layouts of which an export has a line}, of every split that has prompts."""
+    said = (
+        select(PROMPT.c.split, JUDGEMENT.c.ranking, JUDGEMENT.c.edit.is_not(None).label("written"))
+        .join(PROMPT, PROMPT.c.id == JUDGEMENT.c.prompt_id)
+        .where(or_(JUDGEMENT.c.ranking.is_not(None), JUDGEMENT.c.edit.is_not(None)), learnt())
+    )
+    with store.reading() as connection:
+        splits = connection.execute(select(PROMPT.c.split).distinct().order_by(PROMPT.c.split)).scalars()
+        found: dict[str, set[str]] = {split: set() for split in splits}
+        for row in connection.execute(said):
+            layouts = {"rankings": row.ranking is not None, "pairs": len(row.ranking or ()) > 1, "sft": row.written}
+            found[row.split] |= {layout for layout, has in layouts.items() if has}
+    return found
 
 
 def pairs(store: Store, split: str) -> Iterator[Line]:

@@ -24,6 +24,7 @@ from headwater.feedback.records import (
     Record,
     annotator_of,
     json_object,
+    judgement_of,
     read_messages,
     read_records,
     read_table,
@@ -214,7 +215,7 @@ def read_conversation(record: Record, place: str, found: Dialogues) -> None:
     else:
         source = record.get("source") if isinstance(record.get("source"), str) else None
         by, split = annotator_of(record, place), split_of(record, place)
-        found.conversations.append(Conversation(turns, source or "messages", place, by, split))
+        found.conversations.append(Conversation(turns, source or "messages", place, by, split, judgement_of(record)))
 
 
 LAYOUTS: dict[tuple[str, ...], Callable[[Record, str, Dialogues], None]] = {

@@ -20,19 +20,35 @@ SKIP, ALL_BAD = "skip", "all-bad"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """One act of judging, as it is handed to `Store.judge`.
+class Verdict:
+    """What a judgement says.
 
-    client_id      made by whoever sends it; sending the same again stores nothing
-    prompt         id of the prompt whose answers were judged
-    response       kind `rating`: the answer that was rated
     ranking        kinds `ranking` and `pair`: groups of response ids, best first
     strength       kind `pair`: how much better, ≥ 0 (0 or absent: not said)
     axes           ratings by name, such as {"helpful": 3, "honest": 2}
     edit           a text of the person's own: a better version of the answer `edit_of`, or (kind `demonstration`) an answer
     flags          "skip", "all-bad", …; a judgement with a flag may go without ranking
-    shown          ids of the task's answers in the order that the person saw; absent: not known
     milliseconds   time the person spent
+    """
+
+    ranking: Groups | None = None
+    strength: float | None = None
+    axes: dict[str, float] | None = None
+    edit: str | None = None
+    edit_of: int | None = None
+    flags: list[str] = field(default_factory=list)
+    note: str | None = None
+    milliseconds: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement(Verdict):
+    """One act of judging, as it is handed to `Store.judge`: a verdict with who gives it, and of what.
+
+    client_id      made by whoever sends it; sending the same again stores nothing
+    prompt         id of the prompt whose answers were judged
+    response       kind `rating`: the answer that was rated
+    shown          ids of the task's answers in the order that the person saw; absent: not known
     supersedes     id of the judgement that this one corrects
     """
 
@@ -42,15 +58,7 @@ class Judgement:
     prompt: int
     task: int | None = None
     response: int | None = None
-    ranking: Groups | None = None
-    strength: float | None = None
-    axes: dict[str, float] | None = None
-    edit: str | None = None
-    edit_of: int | None = None
-    flags: list[str] = field(default_factory=list)
-    note: str | None = None
     shown: list[int] | None = None
-    milliseconds: int | None = None
     supersedes: int | None = None
 
     def meaning(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from headwater.feedback.records import (
     annotator_of,
     finite,
     json_object,
+    judgement_of,
     optional_text,
     prompt_of,
     read_messages,
@@ -60,6 +61,7 @@ def add(
             prompt, tuple(answers[id_][0] for id_ in ranked), tuple(ranks[id_] for id_ in ranked),
             optional_text(record, "source", place) or "rankings", place, tuple(answers[id_][1] for id_ in ranked),
             annotator_of(record, place), split_of(record, place), strength_of(record, place) if len(ranked) == 2 else None,
+            judgement_of(record),
         )
     )  # fmt: skip
 

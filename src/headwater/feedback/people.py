@@ -64,6 +64,20 @@ def find_by_token(store: Store, token: str) -> Person | None:
     return None if row is None else Person(row.id, row.name, row.role)
 
 
+def find_by_name(store: Store, name: str) -> Person | None:
+    """Who is called so, where a name alone is enough: no token was given out for it, and it is a person who may judge."""
+    open_ = (ANNOTATOR.c.role == "annotator", ANNOTATOR.c.token_hash.is_(None), ANNOTATOR.c.disabled.is_(None))
+    with store.reading() as connection:
+        row = connection.execute(select(ANNOTATOR).where(ANNOTATOR.c.name == name, *open_)).first()
+    return None if row is None else Person(row.id, row.name, row.role)
+
+
+def is_known(store: Store, name: str) -> bool:
+    """Whether anybody is called so."""
+    with store.reading() as connection:
+        return connection.execute(select(ANNOTATOR.c.id).where(ANNOTATOR.c.name == name)).first() is not None
+
+
 def people(store: Store) -> list[Person]:
     """All annotators, in the order they came: simulated ones and those that stand for many, too."""
     said = (

@@ -11,7 +11,7 @@ from sqlalchemy import not_, select
 
 from headwater.feedback.adjudication import pair_orders
 from headwater.feedback.judgements import Groups
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK, skipped, standing
+from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK, asked_gold, skipped, standing
 from headwater.feedback.store import Store
 
 FAR_BELOW = 1 / 3
@@ -45,12 +45,12 @@ def is_right(gold: Groups, ranking: Groups | None) -> bool:
 
 
 def gold_accuracy(store: Store) -> list[GoldAccuracy]:
-    """Of everybody who answered a gold question, by name. A skip is no answer; a flag alone is a wrong one."""
+    """Of everybody who answered a gold question that was not taken back, by name. A skip is no answer; a flag alone is a wrong one."""
     query = (
         select(ANNOTATOR.c.name, TASK.c.gold, JUDGEMENT.c.ranking)
         .join(ANNOTATOR, ANNOTATOR.c.id == JUDGEMENT.c.annotator_id)
         .join(TASK, TASK.c.id == JUDGEMENT.c.task_id)
-        .where(TASK.c.gold.is_not(None), standing(), not_(skipped()))
+        .where(asked_gold(), standing(), not_(skipped()))
     )
     answered: dict[str, list[bool]] = {}
     with store.reading() as connection:

@@ -80,6 +80,11 @@ def settling() -> Select[tuple[int, int]]:
     )
 
 
+def asked_gold() -> ColumnElement[bool]:
+    """Gold questions that were not taken back: nobody is wanted to judge one of those."""
+    return and_(TASK.c.gold.is_not(None), TASK.c.wanted > 0)
+
+
 def learnt() -> ColumnElement[bool]:
     """Judgements that may be learnt from: those that stand; of a settled task the adjudicator's alone; none of a gold
     question, which only tests who judges.
@@ -89,6 +94,11 @@ def learnt() -> ColumnElement[bool]:
     unsettled = JUDGEMENT.c.task_id.not_in(select(settled.c.task_id))
     counts = and_(JUDGEMENT.c.task_id.not_in(gold), or_(unsettled, JUDGEMENT.c.id.in_(select(settled.c.id))))
     return and_(standing(), or_(JUDGEMENT.c.task_id.is_(None), counts))
+
+
+def judgement(connection: Connection, id_: int) -> dict[str, Any]:
+    """One judgement, which must be there."""
+    return dict(connection.execute(select(JUDGEMENT).where(JUDGEMENT.c.id == id_)).mappings().one())
 
 
 def judgements(connection: Connection, kind: str | None, superseded: bool) -> list[dict[str, Any]]:

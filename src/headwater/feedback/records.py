@@ -140,6 +140,12 @@ def annotator_of(record: Record, place: str) -> str | None:
     return None if name == ANONYMOUS else name
 
 
+def judgement_of(record: Record) -> int | None:
+    """The judgement that a line of an export is of."""
+    found = record.get("judgement")
+    return found if type(found) is int else None
+
+
 def split_of(record: Record, place: str) -> str | None:
     """The share that a record names for itself; None: a hash decides. Raises UserError for one that is not known."""
     split = optional_text(record, "split", place)

@@ -59,11 +59,8 @@ class Writer:
 
     def judge(self, judgement: Judgement) -> int:
         """As `Store.judge`, within this transaction. The lease of who judged ends."""
-        earlier = checks.judgement_by_client_id(self.connection, judgement.client_id)
-        if earlier is not None:
-            if any(earlier[name] != value for name, value in judgement.meaning().items()):
-                raise UserError(f"Client id `{judgement.client_id}` stands for another judgement: make a new one.")
-            return int(earlier["id"])
+        if (earlier := checks.sent_before(self.connection, judgement)) is not None:
+            return earlier
         check(judgement, checks.may_be_judged(self.connection, judgement))
         checks.check_correction(self.connection, judgement)
         row = {**judgement.meaning(), "client_id": judgement.client_id, "milliseconds": judgement.milliseconds}
@@ -200,7 +197,8 @@ class Store:
     def judge(self, judgement: Judgement) -> int:
         """Stores a judgement durably and returns its id; the same client id again returns the first one's id.
 
-        Raises UserError where it is not valid, corrects what it may not, or its client id stands for something else.
+        Raises AlreadyJudged where the same person judged this before and it is no correction of that, UserError where it is not
+        valid, corrects what it may not, or its client id stands for something else.
         """
         with self.writing() as writer:
             return writer.judge(judgement)

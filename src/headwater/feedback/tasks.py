@@ -7,9 +7,8 @@ from pathlib import Path
 from sqlalchemy import select
 
 from headwater.errors import UserError
-from headwater.feedback.bringing import Asked, write_prompts
-from headwater.feedback.checks import check_task
-from headwater.feedback.judgements import parse_ranking
+from headwater.feedback.gold import gold_row
+from headwater.feedback.prompt_rows import NewPrompt, write_prompts
 from headwater.feedback.prompts import read_prompts
 from headwater.feedback.reader import TASK
 from headwater.feedback.records import read_records
@@ -30,18 +29,15 @@ def add_gold_questions(store: Store, path: Path) -> int:
             if task is None:
                 raise UserError(f"{place} names the task {record.get('task')!r}, which the store does not have.")
             try:
-                gold = parse_ranking(record.get("ranking"), task["responses"])
-                check_task(task["kind"], task["responses"], task["shown"], 1, gold)
+                rows.append(gold_row(task, record.get("ranking")))
             except UserError as error:
                 raise UserError(f"{place}: {error}") from None
-            row = {name: task[name] for name in ("kind", "prompt_id", "responses", "shown", "priority")}
-            rows.append({**row, "wanted": 1, "gold": gold})
         return len(writer.insert("task", rows, "gold questions"))
 
 
 def ask_for_demonstrations(store: Store, path: Path, wanted: int = 1) -> int:
     """A task of kind `demonstration` for every prompt of a file that has none yet; returns how many."""
-    asked = [Asked(turns, "prompts", place, None) for turns, place in read_prompts(path)]
+    asked = [NewPrompt(turns, "prompts", place, None) for turns, place in read_prompts(path)]
     with store.writing() as writer:
         prompts = dict.fromkeys(write_prompts(writer, asked).values())
         query = select(TASK.c.prompt_id).where(TASK.c.kind == "demonstration")

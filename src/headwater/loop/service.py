@@ -18,7 +18,7 @@ from headwater.recipe import Recipe, load_recipe
 from headwater.runs import Run
 from headwater.serving.desk import Desk
 from headwater.serving.engine import Limits
-from headwater.serving.pages.desk import DeskAnswering
+from headwater.serving.pages.desk_answering import DeskAnswering
 from headwater.serving.pages.site import Site
 from headwater.serving.served import load
 from headwater.serving.server import serve

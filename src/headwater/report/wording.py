@@ -49,16 +49,16 @@ def millions(value: Any) -> str:
     return f"{found / 1e9:.3g} billion" if found >= 1e9 else f"{found / 1e6:.3g} million"
 
 
-def duration(value: Any) -> str:
-    """Seconds → "9 min 41 s"."""
-    found = number(value)
+def duration(value: Any, units: tuple[str, str, str] = ("h", "min", "s")) -> str:
+    """Seconds → "9 min 41 s"; `units`: the words for hours, minutes and seconds."""
+    found, (hour, minute, second) = number(value), units
     if found is None:
         return NOTHING
     if found < 60:
-        return f"{found:.1f} s"
+        return f"{found:.1f} {second}"
     minutes, seconds = divmod(round(found), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    return f"{hours} {hour} {minutes} {minute}" if hours else f"{minutes} {minute} {seconds} {second}"
 
 
 def cut(value: Any, length: int = 500) -> str:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browsing import Pages, Visitor, add_task, add_tasks
+from browsing import Pages, Visit, Visitor, add_task, add_tasks, begin, press, submit
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback import exports
+from headwater.feedback.assignments import seen_order
 from headwater.feedback.bringing import import_file
-from headwater.feedback.judgements import Groups
-from headwater.feedback.queue import seen_order
+from headwater.feedback.judgements import Groups, Verdict
 from headwater.feedback.store import Store
 from headwater.rlhf.reward_training import ranking_rows
-
-Visit = Callable[..., Visitor]
 
 
 def weak_orders(items: tuple[int, ...]) -> Iterator[Groups]:
@@ -34,26 +32,6 @@ def weak_orders(items: tuple[int, ...]) -> Iterator[Groups]:
 
 def standing(pages: Pages) -> list[dict[str, Any]]:
     return pages.store.judgements()
-
-
-def begin(visit: Visit, **options: Any) -> Visitor:
-    """Ada, before her first task."""
-    visitor = visit(**options).named("Ada")
-    visitor.page.goto("/judge")
-    visitor.page.locator("#stand[data-task]").wait_for()
-    return visitor
-
-
-def press(visitor: Visitor, keys: str) -> None:
-    for key in keys:
-        visitor.page.keyboard.press(key)
-
-
-def submit(visitor: Visitor) -> None:
-    """Sends, and waits until another task, or none, is there."""
-    before = visitor.page.locator("#stand").get_attribute("data-task")
-    visitor.page.keyboard.press("Enter")
-    visitor.page.wait_for_function("task => document.getElementById('stand').dataset.task !== task", arg=before)
 
 
 class Noted:
@@ -189,22 +167,6 @@ def test_a_draft_survives_a_reload_and_a_repeated_request_is_stored_once(pages: 
     assert said[0]["note"] == "2 and 1 say the same"
 
 
-def test_what_another_window_judged_is_not_judged_twice(pages: Pages, visit: Visit) -> None:
-    for text in ("a", "b"):
-        add_task(pages.store, "ranking", [f"{text}1", f"{text}2"])
-    visitor = begin(visit)
-    other = visitor.context.new_page()
-    other.goto("/judge")
-    other.locator("#stand[data-task='1']").wait_for()
-    press(visitor, "12")
-    submit(visitor)
-    for key in ("2", "1", "Enter"):
-        other.keyboard.press(key)
-    other.locator("#stand[data-task='2']").wait_for()
-    other.locator("#news", has_text="has judged task 1 already").wait_for()
-    assert [row["task_id"] for row in pages.store.judgements(superseded=True)] == [1]
-
-
 def test_undo_takes_back_a_step_and_then_what_was_sent(pages: Pages, visit: Visit) -> None:
     for text in ("a", "b"):
         add_task(pages.store, "ranking", [f"{text}1", f"{text}2"])
@@ -224,6 +186,21 @@ def test_undo_takes_back_a_step_and_then_what_was_sent(pages: Pages, visit: Visi
     assert said[0]["supersedes"] == first["id"]
     assert said[0]["ranking"] == list(reversed(first["ranking"]))
     assert visitor.page.locator("#stand").get_attribute("data-task") == "2"
+
+
+def test_undo_after_a_skip_says_so_and_it_may_stay(pages: Pages, visit: Visit) -> None:
+    for text in ("a", "b"):
+        add_task(pages.store, "ranking", [f"{text}1", f"{text}2"])
+    visitor = begin(visit)
+    press(visitor, "s")
+    visitor.page.locator("#stand[data-task='2']").wait_for()
+    visitor.news("Skipped. Undo leads back to it.")
+    press(visitor, "u")
+    visitor.page.get_by_text("You skipped this.").wait_for()
+    visitor.page.get_by_role("button", name="Leave it as it was").click()
+    visitor.page.locator("#stand[data-task='2']").wait_for()
+    assert visitor.page.locator("#why").is_hidden()
+    assert [row["flags"] for row in pages.store.judgements(superseded=True)] == [["skip"]]
 
 
 def test_skip_all_bad_flag_and_an_edit_of_the_best(pages: Pages, visit: Visit) -> None:
@@ -302,7 +279,7 @@ def test_an_adjudicator_sees_what_the_others_said(pages: Pages, visit: Visit) ->
     queue = Queue(pages.store)
     for name, ranking in (("Ada", [[ids[0]], [ids[1]]]), ("Bo", [[ids[1]], [ids[0]]])):
         queue.next_task(people[name])
-        queue.judge(people[name], 1, f"client {name}", ranking=ranking)
+        queue.judge(people[name], 1, f"client {name}", Verdict(ranking=ranking))
     pages.store.add_annotator("Cato", "adjudicator", "a token of Cato")
     visitor = visit()
     visitor.page.goto("/?token=a%20token%20of%20Cato&next=/judge")

@@ -128,7 +128,7 @@ def test_what_the_server_refuses_is_told_in_words_whatever_form_it_has(visit: Vi
         script = f"import('/static/page.js').then(({{ send }}) => send('/judge/back', {sent})).catch((error) => error.message)"
         return str(page.evaluate(script))
 
-    assert told("{ before: 'x'.repeat(2_000_000) }") == "The body is larger than 1,048,576 bytes."
+    assert told("{ before: 'x'.repeat(2_000_000) }") == "That is more than the server takes at once: shorten it."
     assert "does not fit" in told("{ before: -1 }")
     page.route("**/judge/back", lambda route: route.fulfill(status=500, json={"detail": "x"}))
     assert "500" in told("{}")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pyarrow.parquet as pq
 
 from browsing import Pages, Visitor, add_task
+from headwater.feedback.judgements import Verdict
 from headwater.feedback.people import find_by_token
 from headwater.feedback.queue import Queue
 
@@ -56,14 +57,13 @@ def test_what_people_said_is_measured_and_leaves_as_files(pages: Pages, visit: V
                 person,
                 task,
                 f"{name} {task}",
-                ranking=[[id_] for id_ in order],
-                milliseconds=100 if name == "Bo" else 90_000,
+                Verdict(ranking=[[id_] for id_ in order], milliseconds=100 if name == "Bo" else 90_000),
             )
         queue.judge(
             person,
             known,
             f"{name} gold",
-            ranking=[[answers[0]], [answers[1]]] if name == "Ada" else [[answers[1]], [answers[0]]],
+            Verdict(ranking=[[answers[0]], [answers[1]]] if name == "Ada" else [[answers[1]], [answers[0]]]),
         )
     visitor = visit().named("Cato")
     page = visitor.page

@@ -11,6 +11,7 @@ import pytest
 
 from browsing import Pages, Visitor, add_task, serving
 from headwater.feedback import people
+from headwater.feedback.judgements import Verdict
 from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
 from headwater.serving.pages.signing import local
@@ -95,7 +96,7 @@ def test_who_wrote_an_answer_is_told_once_it_is_judged(guarded: Pages) -> None:
         someone.get("/", params={"token": token})
         before = someone.get(f"/answers/{answers[0]}")
         assert (before.status_code, "model-0" in before.text) == (403, False)
-        Queue(guarded.store).judge(bo, task, "client 1", ranking=[[answers[0]], [answers[1]]])
+        Queue(guarded.store).judge(bo, task, "client 1", Verdict(ranking=[[answers[0]], [answers[1]]]))
         after = someone.get(f"/answers/{answers[0]}")
         assert (after.status_code, "model-0" in after.text) == (200, True)
 

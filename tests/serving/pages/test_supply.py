@@ -17,7 +17,7 @@ from dialogues import recipe
 from headwater import pipeline, rounds
 from headwater.errors import UserError
 from headwater.feedback.people import add_person, people
-from headwater.feedback.queue import progress
+from headwater.feedback.progress import progress
 from headwater.feedback.store import TABLES, Store
 from headwater.recipe import validate
 from headwater.rlhf.asking import tasks_of

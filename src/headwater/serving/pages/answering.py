@@ -24,7 +24,7 @@ _REMEMBERED = 4_000
 
 
 @dataclass(frozen=True)
-class Served:
+class AnsweringModel:
     """A model that answers.
 
     digest  start of the SHA-256 of its weights, as the feedback store keeps it
@@ -53,7 +53,7 @@ Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerPart:
     """A part of an answer; the last one says why it ended."""
 
     text: str
@@ -64,16 +64,16 @@ class Answering(Protocol):
     """The models that are served."""
 
     @property
-    def models(self) -> Sequence[Served]:
+    def models(self) -> Sequence[AnsweringModel]:
         """In the order in which they are offered."""
         ...
 
-    def stream(self, model: str, conversation: Sequence[Message], wish: Wish) -> AsyncIterator[Piece]:
+    def stream(self, model: str, conversation: Sequence[Message], wish: Wish) -> AsyncIterator[AnswerPart]:
         """The answer while it comes. Closing the iterator frees the model. Raises UserError where it cannot be given."""
         ...
 
 
-def served(answering: Answering, name: str) -> Served:
+def model_called(answering: Answering, name: str) -> AnsweringModel:
     """The model of this name. Raises UserError where none is served under it."""
     for model in answering.models:
         if model.name == name:
@@ -86,7 +86,7 @@ def served(answering: Answering, name: str) -> Served:
 class Answered:
     """An answer that somebody was given, with all that made it."""
 
-    model: Served
+    model: AnsweringModel
     conversation: tuple[Message, ...]
     text: str
     wish: Wish

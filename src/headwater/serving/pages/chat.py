@@ -9,16 +9,16 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from headwater.errors import UserError
 from headwater.feedback.judgements import Judgement
-from headwater.serving.pages import said
-from headwater.serving.pages.answering import Answered, Served, Wish, served
+from headwater.serving.pages import said, words
+from headwater.serving.pages.answering import Answered, AnsweringModel, Wish, model_called
 from headwater.serving.pages.signing import Entered, Judging
-from headwater.serving.pages.site import HEADERS, Site, Whole, page, site_of
+from headwater.serving.pages.site import HEADERS, ClientId, LongText, OfSite, Site, Whole, language_of, page
 
 LOG = logging.getLogger("headwater.serving")
 
@@ -26,10 +26,9 @@ LONGEST_ANSWER = 512
 """Tokens that a visitor may ask for."""
 
 router = APIRouter()
-OfSite = Annotated[Site, Depends(site_of)]
 
 
-class Turn(BaseModel):
+class SentTurn(BaseModel):
     """A message of a conversation. Here as below every text has a limit: pydantic looks into no other, and would let half a
     character pass (JSON can say `\\ud800`), which neither a database nor an answer can hold.
     """
@@ -37,7 +36,7 @@ class Turn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "user", "assistant"]
-    content: str = Field(max_length=100_000)
+    content: LongText
 
 
 class Dials(BaseModel):
@@ -53,13 +52,13 @@ class Dials(BaseModel):
         return Wish(self.temperature, self.top_p, self.longest, secrets.randbelow(2**31))
 
 
-class Asked(BaseModel):
+class Question(BaseModel):
     """A conversation that waits for an answer, of one model or of two that are compared."""
 
     model_config = ConfigDict(extra="forbid")
 
     models: list[Annotated[str, Field(max_length=300)]] = Field(min_length=1, max_length=2)
-    conversation: list[Turn] = Field(min_length=1, max_length=400)
+    conversation: list[SentTurn] = Field(min_length=1, max_length=400)
     dials: Dials = Dials()
 
 
@@ -73,8 +72,8 @@ class Word(BaseModel):
     better: int | None = Field(None, ge=0, le=1, description="Which of the two; None: neither.")
     all_bad: bool = False
     up: bool = True
-    text: str | None = Field(None, max_length=100_000)
-    client_id: str = Field(min_length=8, max_length=80)
+    text: LongText | None = None
+    client_id: ClientId
     milliseconds: Whole | None = None
     supersedes: Whole | None = None
 
@@ -91,29 +90,31 @@ def show(request: Request, site: OfSite, _: Entered) -> Response:
 
 
 @router.post("/chat/answer")
-async def answer(asked: Asked, site: OfSite, _: Entered) -> Response:
+async def answer(request: Request, asked: Question, site: OfSite, _: Entered) -> Response:
     """One or two answers as lines of JSON while they come: {"side", "text"}, and at each one's end {"side", "id", "finish"}.
 
     Of two, nobody is told which model is which: their sides are drawn, and the judgement's answer tells.
     """
-    chosen = [served(site.answering, name) for name in asked.models]
+    chosen = [model_called(site.answering, name) for name in asked.models]
     conversation = tuple(turn.model_dump() for turn in asked.conversation)
     if conversation[-1]["role"] != "user":
         raise UserError("The conversation does not end with a request: write one.")
     if len(chosen) == 2 and secrets.randbelow(2):
         chosen.reverse()
     drawn = [(model, asked.dials.wish()) for model in chosen]
-    return StreamingResponse(_lines(site, conversation, drawn), media_type="application/x-ndjson", headers=HEADERS)
+    return StreamingResponse(
+        _lines(site, conversation, drawn, language_of(request)), media_type="application/x-ndjson", headers=HEADERS
+    )
 
 
 async def _lines(
-    site: Site, conversation: tuple[dict[str, str], ...], drawn: list[tuple[Served, Wish]]
+    site: Site, conversation: tuple[dict[str, str], ...], drawn: list[tuple[AnsweringModel, Wish]], language: str
 ) -> AsyncIterator[str]:
     """The lines of all sides as they come, mixed."""
     queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     blind = len(drawn) > 1
 
-    async def write(side: int, model: Served, wish: Wish) -> None:
+    async def write(side: int, model: AnsweringModel, wish: Wish) -> None:
         text, finish = "", "stop"
         try:
             async for piece in site.answering.stream(model.name, conversation, wish):
@@ -125,10 +126,10 @@ async def _lines(
             open_ = {} if blind else {"model": model.name, "seed": wish.seed}
             await queue.put({"side": side, "id": given.id, "finish": finish, **open_})
         except UserError as error:
-            await queue.put({"side": side, "error": str(error)})
+            await queue.put({"side": side, "error": words.translated(str(error), language)})
         except Exception:
             LOG.exception("%s could not answer.", model.name)
-            await queue.put({"side": side, "error": "The model could not answer: see what the server says."})
+            await queue.put({"side": side, "error": words.sayer(language)("chat.failed")})
         finally:
             await queue.put(None)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from headwater import catalogue
-from headwater.feedback.queue import progress
+from headwater.feedback.progress import progress
 from headwater.serving.pages.signing import Anybody, local, with_token
-from headwater.serving.pages.site import HEADERS, Site, page, site_of
+from headwater.serving.pages.site import HEADERS, OfSite, page
 
 router = APIRouter()
 
@@ -19,7 +19,7 @@ router = APIRouter()
 def show(
     request: Request,
     visitor: Anybody,
-    site: Annotated[Site, Depends(site_of)],
+    site: OfSite,
     token: Annotated[str | None, Query()] = None,
     where: Annotated[str, Query(alias="next")] = "/",
 ) -> Response:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from headwater.feedback import reader
 from headwater.feedback.adjudication import opinions
-from headwater.feedback.queue import Assignment, Progress, Queue, progress
+from headwater.feedback.assignments import Assignment
+from headwater.feedback.checks import AlreadyJudged
+from headwater.feedback.judgements import Verdict
+from headwater.feedback.progress import Progress, progress
+from headwater.feedback.queue import Queue
 from headwater.serving.pages.signing import Judging
-from headwater.serving.pages.site import Site, Whole, page, site_of
+from headwater.serving.pages.site import HEADERS, Before, ClientId, LongText, OfSite, Site, Whole, page
 
 AXES = ("helpful", "honest", "harmless", "fluent")
 """The scales of a rating; people add their own."""
@@ -19,10 +24,7 @@ AXES = ("helpful", "honest", "harmless", "fluent")
 HIGHEST = 5
 """Of a scale from 1 on."""
 
-_LONGEST_TEXT = 100_000
-
 router = APIRouter()
-OfSite = Annotated[Site, Depends(site_of)]
 
 
 class Said(BaseModel):
@@ -31,24 +33,16 @@ class Said(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     task: Whole
-    client_id: str = Field(min_length=8, max_length=80)
+    client_id: ClientId
     ranking: list[list[Whole]] | None = Field(None, max_length=100)
     strength: float | None = Field(None, ge=0, le=3, allow_inf_nan=False)
     axes: dict[Annotated[str, Field(max_length=60)], float] | None = Field(None, max_length=20)
-    edit: str | None = Field(None, max_length=_LONGEST_TEXT)
+    edit: LongText | None = None
     edit_of: Whole | None = None
     flags: list[Annotated[str, Field(max_length=40)]] = Field([], max_length=8)
     note: str | None = Field(None, max_length=10_000)
     milliseconds: Whole | None = None
     supersedes: Whole | None = None
-
-
-class Back(BaseModel):
-    """Which judgement to come back to: the newest, or the newest older than `before`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    before: Whole | None = None
 
 
 class Held(BaseModel):
@@ -76,28 +70,42 @@ def next_task(site: OfSite, person: Judging) -> dict[str, Any]:
 
 
 @router.post("/judge/say")
-def say(said: Said, site: OfSite, person: Judging) -> dict[str, Any]:
-    """Stores a judgement and gives the next task with it."""
-    fields = said.model_dump(exclude={"task", "client_id"})
-    judgement = Queue(site.store).judge(person.id, said.task, said.client_id, **fields)
+def say(said: Said, site: OfSite, person: Judging) -> Any:
+    """Stores a judgement and gives the next task with it. Where the person judged the task in another window meanwhile, 409 with
+    what they said there: they may correct it by this one.
+    """
+    verdict = Verdict(**said.model_dump(exclude={"task", "client_id", "supersedes"}))
+    try:
+        judgement = Queue(site.store).judge(person.id, said.task, said.client_id, verdict, supersedes=said.supersedes)
+    except AlreadyJudged as error:
+        with site.store.reading() as connection:
+            earlier = reader.judgement(connection, error.earlier)
+        if earlier["task_id"] != said.task:  # the client id stands for another task's judgement
+            raise
+        return JSONResponse({"earlier": _said(earlier)}, 409, HEADERS)
     return {"judgement": judgement, **next_task(site, person)}
 
 
 @router.post("/judge/back")
-def back(asked: Back, site: OfSite, person: Judging) -> dict[str, Any]:
+def back(asked: Before, site: OfSite, person: Judging) -> dict[str, Any]:
     """A task that the person judged, with what they said, to be corrected."""
     found = Queue(site.store).last_judged(person.id, asked.before)
     if found is None:
         return {"task": None}
     assignment, row = found
-    names = ("id", "ranking", "strength", "axes", "edit", "edit_of", "flags", "note")
-    return {**_state(site, progress(site.store, person.id), assignment), "said": {name: row[name] for name in names}}
+    return {**_state(site, progress(site.store, person.id), assignment), "said": _said(row)}
 
 
 @router.post("/judge/hold")
 def hold(held: Held, site: OfSite, person: Judging) -> dict[str, Any]:
     """Keeps the task for the person for another while."""
     return {"until": Queue(site.store).renew(person.id, held.task)}
+
+
+def _said(judgement: dict[str, Any]) -> dict[str, Any]:
+    """What the page needs of a judgement to show it."""
+    names = ("id", "ranking", "strength", "axes", "edit", "edit_of", "flags", "note")
+    return {name: judgement[name] for name in names}
 
 
 def _state(site: Site, done: Progress, given: Assignment | None) -> dict[str, Any]:

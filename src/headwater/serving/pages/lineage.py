@@ -7,23 +7,21 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from sqlalchemy import select
 
 from headwater import catalogue, lineage
-from headwater.feedback.queue import is_to_be_judged
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.answers import history, is_to_be_judged
+from headwater.feedback.store import Store
 from headwater.report.material import licences
 from headwater.runs import Run
 from headwater.serving.pages.runs import run_of
 from headwater.serving.pages.signing import Entered, Refused
-from headwater.serving.pages.site import Site, Whole, page, site_of
+from headwater.serving.pages.site import OfSite, Whole, page
 from headwater.stages.feedback import STORE
 from headwater.steps import STAGES
 
 router = APIRouter()
-OfSite = Annotated[Site, Depends(site_of)]
 From = Annotated[int, Query(alias="from", ge=0, le=10_000_000)]
 
 AT_ONCE = 20
@@ -87,39 +85,15 @@ def answer(request: Request, response: Whole, site: OfSite, visitor: Entered) ->
     person = visitor.person
     if not visitor.is_admin and person is not None and is_to_be_judged(site.store, person.id, response):
         raise Refused(403, "lineage.judge_first")
-    tables = TABLES
-    with site.store.reading() as connection:
-        row = (
-            connection.execute(select(tables["response"]).where(tables["response"].c.id == response)).mappings().first()
-        )
-        if row is None:
-            raise Refused(404, "lineage.no_answer")
-        prompt = (
-            connection.execute(select(tables["prompt"]).where(tables["prompt"].c.id == row["prompt_id"]))
-            .mappings()
-            .one()
-        )
-        people = {each.id: each.name for each in connection.execute(select(tables["annotator"]))}
-        said = (
-            connection.execute(
-                select(tables["judgement"]).where(tables["judgement"].c.prompt_id == row["prompt_id"]).order_by("id")
-            )
-            .mappings()
-            .all()
-        )
-        written = {
-            each.id: each.text
-            for each in connection.execute(
-                select(tables["response"]).where(tables["response"].c.prompt_id == row["prompt_id"])
-            )
-        }
-    about = [_told(judgement, people, response) for judgement in said if _speaks_of(judgement, response)]
-    sampling = dict(row["sampling"] or {})
+    found = history(site.store, response)
+    if found is None:
+        raise Refused(404, "lineage.no_answer")
+    sampling = dict(found.answer["sampling"] or {})
     origin = {key: sampling.pop(key, None) for key in ("run", "stage")}
     known = origin["run"] is not None and any(run.name == origin["run"] for run in catalogue.all_runs(site.root))
     return page(
-        request, "answer.html", section="runs", answer=row, prompt=prompt, said=about, sampling=sampling, origin=origin,
-        known=known, written=written,
+        request, "answer.html", section="runs", answer=found.answer, prompt=found.prompt,
+        said=[_told(judgement, response) for judgement in found.said], sampling=sampling, origin=origin, known=known,
     )  # fmt: skip
 
 
@@ -143,17 +117,12 @@ def _store_of(run: Run) -> Iterator[Store]:
         yield store
 
 
-def _speaks_of(judgement: Any, response: int) -> bool:
-    ranked = [id_ for group in judgement["ranking"] or [] for id_ in group]
-    return response in (judgement["response_id"], judgement.get("edit_of"), *ranked)
-
-
-def _told(judgement: Any, people: dict[int, str], response: int) -> dict[str, Any]:
+def _told(judgement: dict[str, Any], response: int) -> dict[str, Any]:
     """A judgement as the page tells it; `place`: that of the answer among the groups, from 1 on."""
     groups = judgement["ranking"] or []
     place = next((number for number, group in enumerate(groups, start=1) if response in group), None)
     return {
-        "id": judgement["id"], "kind": judgement["kind"], "by": people[judgement["annotator_id"]],
+        "id": judgement["id"], "kind": judgement["kind"], "by": judgement["name"],
         "place": place, "places": len(groups), "tied": place is not None and len(groups[place - 1]) > 1,
         "axes": judgement["axes"] or {}, "edit": judgement["edit"], "note": judgement["note"],
         "flags": judgement["flags"] or [], "made": judgement["made"], "supersedes": judgement["supersedes"],

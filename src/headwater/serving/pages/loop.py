@@ -10,10 +10,9 @@ from fastapi.responses import RedirectResponse, Response
 from headwater.loop.cycle import Loop
 from headwater.serving.pages.runs import run_of
 from headwater.serving.pages.signing import Administering, Refused
-from headwater.serving.pages.site import HEADERS, Site, page, site_of
+from headwater.serving.pages.site import HEADERS, OfSite, Site, page
 
 router = APIRouter()
-OfSite = Annotated[Site, Depends(site_of)]
 
 JUDGES = ("reward_model", "bag_of_words", "lexicon")
 

@@ -12,7 +12,7 @@ from headwater.feedback.store import Store
 from headwater.recipe import Recipe, load_recipe
 from headwater.runs import Run
 from headwater.serving.desk import Desk
-from headwater.serving.pages.desk import DeskAnswering
+from headwater.serving.pages.desk_answering import DeskAnswering
 from headwater.serving.pages.site import Site
 from headwater.serving.pages.supply import JUDGEMENTS, store_of, supply_of
 

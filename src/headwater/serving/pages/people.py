@@ -7,23 +7,22 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
-from sqlalchemy import or_, select
 from starlette.background import BackgroundTask
 
 from headwater.errors import UserError
-from headwater.feedback import exports, people
-from headwater.feedback.adjudication import opinions, waiting
-from headwater.feedback.queue import Queue, progress
+from headwater.feedback import exports, gold, people
+from headwater.feedback.adjudication import Dispute, disputes
+from headwater.feedback.progress import progress
+from headwater.feedback.queue import Queue
 from headwater.feedback.rater_agreement import agreement
 from headwater.feedback.raters import gold_accuracy, speeds
-from headwater.feedback.store import TABLES, Store
+from headwater.serving.pages import words
 from headwater.serving.pages.signing import Administering
-from headwater.serving.pages.site import HEADERS, Site, is_encrypted, page, site_of
+from headwater.serving.pages.site import HEADERS, OfSite, Site, Whole, is_encrypted, language_of, page
 
 router = APIRouter()
-OfSite = Annotated[Site, Depends(site_of)]
 Name = Annotated[str, Form(max_length=60)]
 
 DISPUTES = 10
@@ -32,17 +31,27 @@ DISPUTES = 10
 
 @router.get("/people")
 def show(
-    request: Request, site: OfSite, _: Administering, measured: Annotated[bool, Query(alias="agreement")] = False
+    request: Request,
+    site: OfSite,
+    _: Administering,
+    measured: Annotated[bool, Query(alias="agreement")] = False,
+    gold_of: Annotated[Whole | None, Query(alias="gold")] = None,
 ) -> Response:
-    """The page. Agreement is measured where it is asked for: with many ratings it takes a while."""
-    return _page(request, site, measured=measured)
+    """The page. Agreement is measured where it is asked for: with many ratings it takes a while. `gold`: a task whose answers are
+    shown, to make a gold question of it.
+    """
+    return _page(request, site, measured=measured, gold_of=gold_of)
 
 
 @router.post("/people/add")
 def add(request: Request, site: OfSite, _: Administering, name: Name, role: Annotated[str, Form()]) -> Response:
     """A new person; the page tells the token, this once."""
     name = " ".join(name.split())
-    return _page(request, site, token=people.add_person(site.store, name, role)[1], token_of=name)
+    try:
+        token = people.add_person(site.store, name, role)[1]
+    except UserError as error:
+        return _page(request, site, told=words.translated(str(error), language_of(request)))
+    return _page(request, site, token=token, token_of=name)
 
 
 @router.post("/people/token")
@@ -72,6 +81,30 @@ def want(site: OfSite, _: Administering, wanted: Annotated[int, Form(ge=1, le=10
     return RedirectResponse("/people", 303, HEADERS)
 
 
+@router.post("/people/gold")
+def make_gold(
+    request: Request,
+    site: OfSite,
+    _: Administering,
+    task: Annotated[Whole, Form()],
+    order: Annotated[str, Form(max_length=1000)],
+) -> Response:
+    """A gold question of a task's answers, in this order."""
+    try:
+        gold.make_gold_question(site.store, task, order)
+    except UserError as error:
+        told = words.translated(str(error), language_of(request))
+        return _page(request, site, told=told, gold_of=task, order=order)
+    return RedirectResponse("/people#gold", 303, HEADERS)
+
+
+@router.post("/people/gold/back")
+def take_back_gold(site: OfSite, _: Administering, task: Annotated[Whole, Form()]) -> Response:
+    """A gold question is asked no more."""
+    gold.take_back_gold_question(site.store, task)
+    return RedirectResponse("/people#gold", 303, HEADERS)
+
+
 @router.get("/people/export/{layout}/{split}.{form}")
 def download(site: OfSite, _: Administering, layout: str, split: str, form: str) -> Response:
     """What was said of a split, as a file; the layouts are those of `headwater feedback export`."""
@@ -87,51 +120,26 @@ def download(site: OfSite, _: Administering, layout: str, split: str, form: str)
     return FileResponse(folder / name, filename=name, headers=HEADERS, background=BackgroundTask(rmtree, folder))
 
 
-def _splits(store: Store) -> list[str]:
-    """The splits of which somebody said something."""
-    prompt, judgement = TABLES["prompt"], TABLES["judgement"]
-    query = (
-        select(prompt.c.split)
-        .join(judgement, judgement.c.prompt_id == prompt.c.id)
-        .where(or_(judgement.c.ranking.is_not(None), judgement.c.edit.is_not(None)))
-        .distinct()
-        .order_by(prompt.c.split)
-    )
-    with store.reading() as connection:
-        return list(connection.execute(query).scalars())
-
-
 def _page(
-    request: Request, site: Site, measured: bool = False, token: str | None = None, token_of: str = ""
-) -> Response:
+    request: Request, site: Site, measured: bool = False, token: str | None = None, told: str | None = None,
+    gold_of: int | None = None, **more: Any,
+) -> Response:  # fmt: skip
+    """`told`: what did not work, in the reader's language. `gold_of`: a task to make a gold question of."""
     store = site.store
     known, done = people.people(store), progress(store)
+    shown = {"token_of": "", "order": None, **more}
     return page(
-        request, "people.html", people=known, done=done, token=token, token_of=token_of,
+        request, "people.html", 200 if told is None else 400, people=known, done=done, token=token, told=told,
         personal=people.PERSONAL, gold={each.name: each for each in gold_accuracy(store)},
         speeds={each.name: each for each in speeds(store)}, agreed=agreement(store) if measured else None,
-        disputes=_disputes(store), layouts=list(exports.LAYOUTS), splits=_splits(store), place=store.place,
+        disputes=[_dispute(each) for each in disputes(store, DISPUTES)], layouts=list(exports.LAYOUTS),
+        filled=exports.filled(store), place=store.place, questions=gold.gold_questions(store),
+        offered=gold.offered_tasks(store), candidate=None if gold_of is None else gold.candidate(store, gold_of),
         wanted=round(done.wanted / done.tasks) if done.tasks else 1,
-        link=str(request.base_url.replace(scheme="https" if is_encrypted(request) else "http")),
+        link=str(request.base_url.replace(scheme="https" if is_encrypted(request) else "http")), **shown,
     )  # fmt: skip
 
 
-def _disputes(store: Store) -> list[dict[str, Any]]:
-    """The first tasks that wait for an adjudicator: what was asked, and who said what."""
-    prompt, task = TABLES["prompt"], TABLES["task"]
-    found = []
-    for id_ in waiting(store)[:DISPUTES]:
-        with store.reading() as connection:
-            row = connection.execute(
-                select(prompt.c.conversation, task.c.responses)
-                .join(task, task.c.prompt_id == prompt.c.id)
-                .where(task.c.id == id_)
-            ).one()
-        number = {response: place for place, response in enumerate(row.responses, start=1)}
-        said = [
-            (each.name, " › ".join(" = ".join(str(number[one]) for one in group) for group in each.ranking))
-            for each in opinions(store, id_)
-            if each.ranking
-        ]
-        found.append({"task": id_, "asked": row.conversation[-1]["content"], "said": said})
-    return found
+def _dispute(found: Dispute) -> dict[str, Any]:
+    said = [(name, " › ".join(" = ".join(map(str, group)) for group in groups)) for name, groups in found.said]
+    return {"asked": found.asked, "said": said}

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from headwater.errors import UserError
+from headwater.feedback.checks import AlreadyJudged
 from headwater.serving.pages import annotate, chat, home, judge, lineage, loop, people, runs, signing, words
 from headwater.serving.pages.signing import Refused, same_origin, visitor_of
 from headwater.serving.pages.site import HEADERS, Site, language_of, page
@@ -29,6 +30,7 @@ def join(app: FastAPI, site: Site) -> None:
     app.mount("/static", Static(directory=Path(__file__).parent / "static"), name="static")
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(UserError, _wrong)
+    app.add_exception_handler(AlreadyJudged, _already)
     app.add_exception_handler(RequestValidationError, _unfit)
 
 
@@ -70,11 +72,23 @@ async def _refused(request: Request, refused: Exception) -> Response:
 
 
 async def _wrong(request: Request, error: Exception) -> Response:
-    return told(request, 400, str(error))
+    return told(request, 400, words.translated(str(error), language_of(request)))
+
+
+async def _already(request: Request, error: Exception) -> Response:
+    """To a script it is told which judgement a correction would have to supersede."""
+    assert isinstance(error, AlreadyJudged)
+    if wants_page(request):
+        return await _wrong(request, error)
+    sentence = words.translated(str(error), language_of(request))
+    return JSONResponse({"error": sentence, "earlier": error.earlier}, 409, HEADERS)
 
 
 async def _unfit(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-    return told(request, 422, f"What was sent does not fit: {place}: {first['msg']}.")
+    say = words.sayer(language_of(request))
+    place = ".".join(str(part) for part in first["loc"][1:]) or say("all.unfit_whole")
+    kind = "all.unfit_" + first["type"]
+    why = say(kind, **first.get("ctx", {})) if kind in words.every() else say("all.unfit_other", why=first["msg"])
+    return told(request, 422, say("all.unfit", place=place, why=why))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 
 from headwater import catalogue
@@ -16,11 +16,10 @@ from headwater.report.material import answer_parts, evenly, read_json, read_line
 from headwater.runs import Run
 from headwater.serving.pages import curves
 from headwater.serving.pages.signing import Entered, Refused
-from headwater.serving.pages.site import HEADERS, REPORT_POLICY, Site, Whole, page, site_of
+from headwater.serving.pages.site import HEADERS, REPORT_POLICY, OfSite, Site, Whole, page
 from headwater.steps import STAGES
 
 router = APIRouter()
-OfSite = Annotated[Site, Depends(site_of)]
 State = Literal["finished", "live", "stopped", "todo"]
 
 EXAMPLES = 6

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy import select
 
 from headwater.errors import UserError
-from headwater.feedback.bringing import Asked, turns_of, write_prompts
-from headwater.feedback.store import TABLES, Store, Writer
+from headwater.feedback.answers import keep_answers
+from headwater.feedback.prompt_rows import NewPrompt, turns_of, write_prompts
+from headwater.feedback.store import Store, Writer
 from headwater.serving.pages.answering import Answered, Message
 
 SOURCE = "chat"
@@ -32,7 +30,14 @@ def keep(store: Store, answers: Sequence[Answered]) -> tuple[int, list[int]]:
         raise UserError("These answers are to different conversations: compare answers to one.")
     with store.writing() as writer:
         prompt = _prompt(writer, conversation, SOURCE)
-        return prompt, [_response(writer, prompt, answer) for answer in answers]
+        rows = [
+            {
+                "prompt_id": prompt, "text": answer.text, "model": answer.model.digest, "sampling": answer.sampling(),
+                "seed": answer.wish.seed, "origin": answer.id,
+            }
+            for answer in answers
+        ]  # fmt: skip
+        return prompt, keep_answers(writer, rows)
 
 
 def keep_prompt(store: Store, conversation: list[Message], source: str) -> int:
@@ -44,17 +49,4 @@ def keep_prompt(store: Store, conversation: list[Message], source: str) -> int:
 def _prompt(writer: Writer, conversation: list[Message], source: str) -> int:
     """As imports do: what begins alike is of one split, so that no evaluation knows what was learnt."""
     turns = turns_of(conversation)
-    return write_prompts(writer, [Asked(turns, source, "what was said", None)])[source, turns]
-
-
-def _response(writer: Writer, prompt: int, answer: Answered) -> int:
-    table = TABLES["response"]
-    same = (table.c.prompt_id == prompt, table.c.origin == answer.id)
-    found: int | None = writer.connection.execute(select(table.c.id).where(*same)).scalar()
-    if found is not None:
-        return found
-    row: dict[str, Any] = {
-        "prompt_id": prompt, "text": answer.text, "model": answer.model.digest, "sampling": answer.sampling(),
-        "seed": answer.wish.seed, "origin": answer.id,
-    }  # fmt: skip
-    return writer.insert("response", [row], "response")[0]
+    return write_prompts(writer, [NewPrompt(turns, source, "what was said", None)])[source, turns]

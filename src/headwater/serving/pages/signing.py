@@ -15,11 +15,9 @@ from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
-from sqlalchemy import select
 
 from headwater.errors import UserError
-from headwater.feedback.people import Person, find_by_token
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.people import Person, find_by_name, find_by_token, is_known
 from headwater.serving.guard import is_own
 from headwater.serving.pages import words
 from headwater.serving.pages.site import HEADERS, LANGUAGE_COOKIE, Site, is_encrypted, page, site_of
@@ -61,7 +59,7 @@ def visitor_of(request: Request) -> Visitor:
     has_key = site.token is None or (token is not None and secrets.compare_digest(token.encode(), site.token.encode()))
     person = find_by_token(site.store, token) if token else None
     if person is None and has_key and name:
-        person = _of_name(site.store, unquote(name))
+        person = find_by_name(site.store, unquote(name))
     visitor = Visitor(person, has_key or (person is not None and person.role == "admin"), has_key or person is not None)
     request.state.visitor = visitor
     return visitor
@@ -154,8 +152,8 @@ def sign_in(
     if not visitor.may_enter:
         raise Refused(401, "sign.first")
     name = " ".join(name.split())[:_LONGEST_NAME]
-    person = _of_name(site.store, name)
-    if not name or name.startswith("simulated:") or (person is None and _is_known(site.store, name)):
+    person = find_by_name(site.store, name)
+    if not name or name.startswith("simulated:") or (person is None and is_known(site.store, name)):
         told = "sign.name_taken" if name else "sign.name_needed"
         return page(request, "sign.html", 400, told=told, where=local(where), needs="name")
     if person is None:
@@ -188,18 +186,3 @@ def choose_language(
 
 def _needs(site: Site) -> str:
     return "name" if site.token is None else "token"
-
-
-def _of_name(store: Store, name: str) -> Person | None:
-    """Who is called so, where a name alone is enough: no token was given out for it, and it is a person who may judge."""
-    table = TABLES["annotator"]
-    open_ = (table.c.role == "annotator", table.c.token_hash.is_(None), table.c.disabled.is_(None))
-    with store.reading() as connection:
-        row = connection.execute(select(table).where(table.c.name == name, *open_)).first()
-    return None if row is None else Person(row.id, row.name, row.role)
-
-
-def _is_known(store: Store, name: str) -> bool:
-    table = TABLES["annotator"]
-    with store.reading() as connection:
-        return connection.execute(select(table.c.id).where(table.c.name == name)).first() is not None

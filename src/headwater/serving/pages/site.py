@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from headwater import __version__
 from headwater.feedback.store import Store
@@ -38,6 +38,12 @@ SECTIONS = ("chat", "judge", "annotate", "runs", "people")
 """The pages that the bar on top leads to."""
 
 LANGUAGE_COOKIE = "headwater_language"
+
+ClientId = Annotated[str, Field(min_length=8, max_length=80)]
+"""Made by a page for what it sends: sent again, it is stored once."""
+
+LongText = Annotated[str, Field(max_length=100_000)]
+"""As long as anything that somebody writes may be."""
 
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 """A whole number that a database holds: an id, or milliseconds."""
@@ -71,6 +77,17 @@ def site_of(request: Request) -> Site:
     """A dependency: the site that the application was built with."""
     site: Site = request.app.state.site
     return site
+
+
+OfSite = Annotated[Site, Depends(site_of)]
+
+
+class Before(BaseModel):
+    """Which one is wanted of what was made one after the other: the newest, or the newest older than `before`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    before: Whole | None = None
 
 
 def is_encrypted(request: Request) -> bool:

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Protocol
 
 from anyio import from_thread
-from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from headwater import rounds, storage
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
+from headwater.feedback import answers
 from headwater.feedback.copying import copy_store, holds, is_empty
-from headwater.feedback.queue import Progress, Queue
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.progress import Progress
+from headwater.feedback.queue import Queue
+from headwater.feedback.store import Store
 from headwater.feedback.uncertainty import preference_entropy
 from headwater.models.generate import Answer, Sampling
 from headwater.progress import say
@@ -93,11 +94,11 @@ class Supply:
             for place, share, prompt in self._left[:AT_ONCE]:
                 sampling, seeds = sampling_of(self._stage, self._tokenizer), seeds_of(self._stage, place)
                 try:
-                    answers = await self._draws.draw(self._name, prompt.ids, sampling, seeds)
+                    drawn = await self._draws.draw(self._name, prompt.ids, sampling, seeds)
                 except TooLong as error:
                     LOG.info("A prompt is left out: %s", error)
                 else:
-                    task, texts = await run_in_threadpool(self._write, share, prompt, answers, seeds)
+                    task, texts = await run_in_threadpool(self._write, share, prompt, drawn, seeds)
                     await self._rank(task, prompt, texts)
                 self._left = self._left[1:]
             self.problem = None
@@ -113,19 +114,17 @@ class Supply:
     def _unasked(self) -> list[tuple[int, str, Prompt]]:
         """(place, share, prompt) of what was not asked yet, the shares mixed."""
         chosen = choose_prompts(self._stage, self._tokenizer, shares_to_ask(self._stage))
-        table = TABLES["response"]
-        with self._store.reading() as connection:
-            seeds = set(connection.execute(select(table.c.seed).where(table.c.model == self._digest)).scalars())
+        seeds = answers.seeds_of(self._store, self._digest)
         order = permutation(self._stage.seed, 0, len(chosen)).tolist()
         return [(place, *chosen[place]) for place in order if seeds_of(self._stage, place)[0] not in seeds]
 
     def _write(
-        self, share: str, prompt: Prompt, answers: Sequence[Answer], seeds: Sequence[int]
+        self, share: str, prompt: Prompt, drawn: Sequence[Answer], seeds: Sequence[int]
     ) -> tuple[int, list[str]]:
         """(task, texts of its answers)"""
         with self._store.writing() as writer:
-            tasks = write_tasks(self._stage, writer, self._policy, [(share, prompt)], answers, seeds, self._tokenizer)
-        return tasks[0], [answer_text(prompt, answer, self._tokenizer) for answer in answers]
+            tasks = write_tasks(self._stage, writer, self._policy, [(share, prompt)], drawn, seeds, self._tokenizer)
+        return tasks[0], [answer_text(prompt, answer, self._tokenizer) for answer in drawn]
 
     async def _rank(self, task: int, prompt: Prompt, texts: Sequence[str]) -> None:
         """Where the reward model knows least which answer is better, people are asked first."""

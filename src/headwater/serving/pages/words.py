@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import yaml
 
 from headwater.report.plots import number
-from headwater.report.wording import NOTHING, count
+from headwater.report.wording import count, duration
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 """The languages of the interface, each by its own name."""
@@ -41,6 +42,41 @@ def sayer(language: str) -> Callable[..., str]:
     return say
 
 
+def translated(sentence: str, language: str) -> str:
+    """What the store, a model or the loop refuses, which they say in English, in the reader's language.
+
+    The section `error` of the words has each of these sentences in both languages: which one it is, and what fills its places,
+    is told from the English. What stands in a place and is a sentence of that section itself is translated, too. A sentence
+    that is not there stays as it is, after a word in the reader's language that something did not work.
+    """
+    found = None if language == "en" else _found(sentence, language)
+    if language == "en" or found is not None:
+        return found or sentence
+    return sayer(language)("all.not_translated", sentence=sentence)
+
+
+def _found(sentence: str, language: str) -> str | None:
+    for pattern, key in _errors():
+        if (match := pattern.fullmatch(sentence)) is not None:
+            places = {name: _found(value, language) or value for name, value in match.groupdict().items()}
+            return sayer(language)(key, **places)
+    return None
+
+
+@cache
+def _errors() -> list[tuple[re.Pattern[str], str]]:
+    """(what a sentence in English looks like, its key), those first that say most by themselves."""
+    keys = [key for key in every() if key.startswith("error.")]
+    keys.sort(key=lambda key: -len(re.sub(r"\{\w+\}", "", every()[key]["en"])))
+    return [(_pattern(every()[key]["en"]), key) for key in keys]
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", text)
+    escaped = [f"(?P<{part}>.*?)" if place % 2 else re.escape(part) for place, part in enumerate(parts)]
+    return re.compile("".join(escaped), re.DOTALL)
+
+
 def preferred(accepted: str) -> str:
     """The first language of an Accept-Language header, by its weights, that is known; English where none is."""
     weighed = []
@@ -54,18 +90,6 @@ def preferred(accepted: str) -> str:
     return next((tag for weight, _, tag in sorted(weighed) if weight < 0 and tag in LANGUAGES), "en")
 
 
-def chinese_duration(value: object) -> str:
-    """Seconds → "9 分 41 秒"."""
-    found = number(value)
-    if found is None:
-        return NOTHING
-    if found < 60:
-        return f"{found:.1f} 秒"
-    minutes, seconds = divmod(round(found), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} 小时 {minutes} 分" if hours else f"{minutes} 分 {seconds} 秒"
-
-
 def chinese_millions(value: object) -> str:
     """4212345 → "421 万"; smaller numbers as they are."""
     found = number(value)
@@ -74,5 +98,8 @@ def chinese_millions(value: object) -> str:
     return f"{found / 1e8:.3g} 亿" if found >= 1e8 else f"{found / 1e4:,.0f} 万"
 
 
-CHINESE: dict[str, Callable[[object], str]] = {"duration": chinese_duration, "millions": chinese_millions}
+CHINESE: dict[str, Callable[[object], str]] = {
+    "duration": partial(duration, units=("小时", "分", "秒")),
+    "millions": chinese_millions,
+}
 """Numbers with units in Chinese, by the names of those in `report/wording.py`."""

@@ -8,6 +8,12 @@ const person = byId("both").dataset.person;
 const name = (part) => `annotate.${part}.${person}`;
 const watch = new Stopwatch();
 
+/** What went wrong. Where another window of this browser sent its own version of a draft, this one gets an id of its own. */
+function refused(error, renew) {
+  if (error.status === 409) renew(newId());
+  tell(error.status === 409 ? say("annotate.elsewhere") : error.message, 0);
+}
+
 // The demonstration
 
 const fresh = () => ({ request: "", text: "", client: newId() });
@@ -27,7 +33,7 @@ byId("write").addEventListener("submit", async (event) => {
     tell(say("annotate.stored"), 3);
     byId("request").focus();
   } catch (error) {
-    tell(error.message, 0);
+    refused(error, (id) => ((written.client = id), keep(name("write"), written)));
   }
 });
 
@@ -76,7 +82,7 @@ byId("rate").addEventListener("click", async () => {
     tell(say("annotate.stored"), 3);
     await next();
   } catch (error) {
-    tell(error.message, 0);
+    refused(error, (client) => change({ client }));
   }
 });
 

@@ -156,7 +156,12 @@ async function sayIt(word, then) {
   const key = JSON.stringify(word);
   pending.set(key, pending.get(key) ?? newId());
   try {
-    then(await send("/chat/judge", { ...word, client_id: pending.get(key), milliseconds: watch.now() }));
+    const body = { ...word, client_id: pending.get(key), milliseconds: watch.now() };
+    const stored = await send("/chat/judge", body).catch((error) => {
+      if (error.status !== 409 || !error.earlier) throw error;
+      return send("/chat/judge", { ...body, client_id: newId(), supersedes: error.earlier }); // corrected in another window meanwhile
+    });
+    then(stored);
     pending.delete(key);
     if (word.kind !== "pair") tell(say("chat.stored"), 3);
     save();

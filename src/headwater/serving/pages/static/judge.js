@@ -1,6 +1,7 @@
 // Judge: one task after the other; what is begun survives a reload; what is sent is stored once.
 
 import { byId, keep, make, newId, recall, say, send, Stopwatch, tell, whisper } from "./page.js";
+import { given, shared } from "./opening.js";
 import { shown } from "./text.js";
 import * as demonstration from "./demonstration.js";
 import * as pair from "./pair.js";
@@ -16,6 +17,7 @@ const ASK_AGAIN = 1500; // milliseconds, while new tasks are on their way
 const stand = byId("stand"), tray = byId("tray"), note = byId("note");
 const watch = new Stopwatch();
 let task = null, word = null, past = [], sending = false, warned = false, holding = null;
+let elsewhere = null; // what was said of this task in another window, until it is chosen which of the two stands
 
 const draftName = () => `judge.${stand.dataset.person}.${task.id}`;
 
@@ -34,8 +36,10 @@ function receive(state, said = null) {
   task = state.task;
   warned = false;
   past = [];
+  settle(null);
   showProgress(state.progress);
   for (const id of ["asked", "tray"]) byId(id).hidden = !task;
+  byId("shared-note").hidden = true;
   byId("none").hidden = Boolean(task);
   stand.replaceChildren();
   clearInterval(holding);
@@ -46,8 +50,10 @@ function receive(state, said = null) {
   watch.restart(word.milliseconds);
   byId("what").textContent = say(`judge.what_${task.kind}`);
   byId("asked").replaceChildren(...task.conversation.map(turn));
+  setApart();
   byId("why").hidden = !task.adjudicates && !said;
-  byId("why").textContent = said ? say("judge.correcting") : say("judge.adjudicates") + " " + task.opinions.map(opinion).join("; ");
+  byId("leave").hidden = !said;
+  byId("why-words").textContent = said ? say(wasSkipped(said) ? "judge.correcting_skip" : "judge.correcting") : say("judge.adjudicates") + " " + task.opinions.map(opinion).join("; ");
   note.value = word.note;
   note.hidden = !word.note;
   draw();
@@ -55,13 +61,64 @@ function receive(state, said = null) {
   if (task.held) holding = setInterval(() => document.hidden || send("/judge/hold", { task: task.id }).catch(() => {}), HOLD);
 }
 
+/** The beginning that all answers share, or that the request gave, and a line that says so. */
+function setApart() {
+  const texts = task.answers.map(({ text }) => text), alone = texts.length === 1;
+  const length = alone ? given(texts[0], task.conversation.at(-1).content) : shared(texts);
+  task.opening = { length, label: say(alone ? "judge.asked_for" : "judge.shared") };
+  byId("shared-note").hidden = !length;
+  byId("shared-note").textContent = say(alone ? "judge.asked_for_note" : "judge.shared_note");
+}
+
 const turn = ({ role, content }) =>
   make("div", { class: `turn ${role}` }, make("span", { class: "who" }, say(["user", "assistant", "system"].includes(role) ? `all.role_${role}` : "all.role_user")), shown(content));
 
+/** An order by the numbers of the answers: "2 › 1 = 3". */
+const numbered = (groups) => groups.map((group) => group.map((id) => task.answers.findIndex((answer) => answer.id === id) + 1).join(" = ")).join(" › ");
+
 /** What somebody else said: "Ada: 2 › 1 = 3". */
-function opinion({ name, ranking: groups }) {
-  const number = (id) => task.answers.findIndex((answer) => answer.id === id) + 1;
-  return `${name}: ${groups.map((group) => group.map(number).join(" = ")).join(" › ")}`;
+const opinion = ({ name, ranking: groups }) => `${name}: ${numbered(groups)}`;
+
+const wasSkipped = ({ flags }) => (flags ?? []).includes("skip");
+
+/** A judgement in a few words. */
+function inShort({ ranking: groups, axes, edit, edit_of, flags, note: noted }) {
+  const parts = [
+    groups && numbered(groups), ...Object.entries(axes ?? {}).map(([axis, value]) => `${axis} ${value}`),
+    flags?.includes("all-bad") && say("judge.all_bad"), flags?.includes("flag") && say("judge.flag"),
+    edit && (edit_of ? say("judge.edited") : `“${edit.length > 80 ? edit.slice(0, 80) + "…" : edit}”`), noted && `“${noted}”`,
+  ];
+  return parts.filter(Boolean).join("; ");
+}
+
+/** Judged in another window meanwhile: what was said there, and what is said here, until one of them is chosen. Null: no more. */
+function settle(earlier) {
+  elsewhere = earlier;
+  byId("elsewhere").hidden = !earlier;
+  if (!earlier) return;
+  byId("elsewhere-words").textContent = wasSkipped(earlier) ? say("judge.elsewhere_skip") : say("judge.elsewhere", { said: inShort(earlier) });
+  byId("elsewhere").focus();
+  byId("elsewhere").scrollIntoView({ block: "nearest" });
+}
+
+/** This window's judgement takes the place of the other's. */
+async function replace() {
+  if (!elsewhere) return;
+  Object.assign(word, { supersedes: elsewhere.id, client: newId() });
+  settle(null);
+  await submit();
+}
+
+/** The other window's judgement stands; the draft of this one goes. */
+async function keepFirst() {
+  keep(draftName(), null);
+  if (await next()) tell(say("judge.elsewhere_stands"), 3);
+}
+
+/** Back from a judgement that was to be corrected; it stays as it is. */
+async function leave() {
+  keep(draftName(), null);
+  await next();
 }
 
 function nothing(state) {
@@ -138,6 +195,7 @@ function edit() {
 
 async function submit() {
   if (!task || sending) return;
+  if (elsewhere) return tell(say("judge.elsewhere_choose"));
   const missing = KINDS[task.kind].ready(task, word), flagged = word.flags.length > 0;
   if (missing && !(missing.may && warned) && !flagged) {
     warned = Boolean(missing.may);
@@ -161,19 +219,16 @@ async function deliver(meaning) {
     receive(state);
     tell(say(meaning.flags?.includes("skip") ? "judge.skipped" : "judge.stored"), 3);
   } catch (error) {
-    tell(error.message, 0);
-    if (error.status) await goOn();
+    sending = false;
+    if (error.status !== 409 || !error.earlier?.id) return tell(error.message, 0);
+    if (wasSkipped(meaning)) return keepFirst(); // judged there, and nothing was said here
+    tell("");
+    settle(error.earlier);
   }
   sending = false;
 }
 
-/** After a refusal: another task, where this one is no longer this person's (judged in another window, say). */
-async function goOn() {
-  const state = await send("/judge/next", {}).catch(() => null);
-  if (state && !word.supersedes && state.task?.id !== task.id) receive(state);
-}
-
-const skip = () => task && !word.supersedes && deliver({ flags: ["skip"], note: word.note.trim() || null });
+const skip = () => task && !elsewhere && !word.supersedes && deliver({ flags: ["skip"], note: word.note.trim() || null });
 
 /** Takes back the last step; where there is none, leads to the judgement before, to correct it. */
 async function back() {
@@ -194,8 +249,10 @@ async function back() {
 async function next() {
   try {
     receive(await send("/judge/next", {}));
+    return true;
   } catch (error) {
     tell(error.message, 0);
+    return false;
   }
 }
 
@@ -210,7 +267,7 @@ function openNote() {
 }
 
 const ACTS = { u: back, s: skip, b: () => !byId("all-bad").hidden && toggle("all-bad"), f: () => toggle("flag"), n: openNote, e: edit };
-for (const [id, act] of Object.entries({ back, skip, "all-bad": ACTS.b, flag: ACTS.f, "note-open": openNote, edit, submit })) {
+for (const [id, act] of Object.entries({ back, skip, "all-bad": ACTS.b, flag: ACTS.f, "note-open": openNote, edit, submit, replace, "keep-first": keepFirst, leave })) {
   byId(id).addEventListener("click", (event) => {
     if (event.detail) event.currentTarget.blur(); // by mouse: the keys stay free
     act();

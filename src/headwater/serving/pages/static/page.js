@@ -39,7 +39,7 @@ export function tell(text, seconds = 5) {
 /** Says something to screen readers alone. */
 export const whisper = (text) => (byId("whisper").textContent = text);
 
-/** Sends JSON and returns what comes back; an Error with the server's sentence, and its status, where it refuses. */
+/** Sends JSON and returns what comes back; an Error with the server's sentence (see `refusal`) where it refuses. */
 export async function send(path, body) {
   const answer = await post(path, body);
   return answer.json();
@@ -56,17 +56,16 @@ export async function post(path, body, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error(say("all.offline"));
   }
-  if (!answer.ok) throw Object.assign(new Error(await reason(answer)), { status: answer.status });
+  if (!answer.ok) throw await refusal(answer);
   return answer;
 }
 
-async function reason(answer) {
-  try {
-    const { error } = await answer.json();
-    return error?.message ?? error ?? say("all.refused", { status: answer.status });
-  } catch {
-    return say("all.refused", { status: answer.status });
-  }
+/** An Error with the server's sentence, its status, and the judgement that stands where one was made in another window. */
+async function refusal(answer) {
+  const { status } = answer, told = await answer.json().catch(() => ({}));
+  const known = `all.refused_${status}` in words ? say(`all.refused_${status}`) : say("all.refused", { status });
+  // What stands before the pages (too large, too much at a time) speaks to programs, in English: then the status tells.
+  return Object.assign(new Error(typeof told.error === "string" ? told.error : known), { status, earlier: told.earlier ?? null });
 }
 
 /** A new id for a judgement: sent again, it is stored once. (randomUUID is not there without https.) */

@@ -42,7 +42,7 @@ export function draw(task, word, change) {
     const chosen = word.lean !== null && word.lean !== 0 && word.lean > 0 === (index === 1);
     return make("article", { class: chosen ? "answer placed" : "answer", "data-id": id, "aria-label": say("judge.answer", { n: index + 1 }) },
       make("header", {}, make("span", { class: "key", "aria-hidden": "true" }, String(index + 1)),
-        make("span", { class: "place" }, chosen ? say("judge.better_one") : "")), shown(text));
+        make("span", { class: "place" }, chosen ? say("judge.better_one") : "")), shown(text, task.opening));
   });
   const options = [];
   for (let lean = -STRONGEST; lean <= STRONGEST; lean += 1) {

@@ -61,7 +61,7 @@ function card(task, word, change, id, text, number) {
     make("span", { class: "unseen" }, say("judge.answer", { n: number })),
     make("span", { class: "place" }, placed ? say(tied ? "judge.place_is_tied" : "judge.place_is", { n: group + 1 }) : ""),
     make("span", { class: "tools" }, ...tools), make("span", { class: "grip", "aria-hidden": "true" }, "⋮⋮"));
-  const element = make("article", { class: placed ? "answer placed" : "answer", "data-id": id, "aria-label": say("judge.answer", { n: number }) }, header, shown(text));
+  const element = make("article", { class: placed ? "answer placed" : "answer", "data-id": id, "aria-label": say("judge.answer", { n: number }) }, header, shown(text, task.opening));
   draggable(header, String(number), target, (over) => drop(task, word, change, id, over));
   return element;
 }

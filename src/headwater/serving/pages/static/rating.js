@@ -12,6 +12,6 @@ export const meaning = (task, word) => ({ axes: Object.keys(word.axes).length ? 
 
 export function draw(task, word, change) {
   const [{ id, text }] = task.answers;
-  const card = make("article", { class: "answer", "data-id": id, "aria-label": say("judge.answer", { n: 1 }) }, shown(text));
+  const card = make("article", { class: "answer", "data-id": id, "aria-label": say("judge.answer", { n: 1 }) }, shown(text, task.opening));
   return { answers: [card, fields(word.axes, (axes) => change({ axes }))], summary: [] };
 }

@@ -42,8 +42,14 @@ export function show(element, text) {
   return element;
 }
 
-/** A new element with a text in it. */
-export const shown = (text) => show(make("div", { class: "text", dir: "auto" }), text);
+/** A new element with a text in it. `opening`: {length, label} of a beginning that is set apart and called so. */
+export function shown(text, opening = null) {
+  const element = make("div", { class: "text", dir: "auto" });
+  if (!opening?.length) return show(element, text);
+  show(element, text.slice(opening.length));
+  element.prepend(make("span", { class: "opening", role: "group", "aria-label": opening.label, title: opening.label }, text.slice(0, opening.length)));
+  return element;
+}
 
 /** Texts that the server wrote into the page. */
 export function showAll() {

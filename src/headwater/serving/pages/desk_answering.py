@@ -15,9 +15,8 @@ from headwater.serving.desk import Desk, check_length, taken
 from headwater.serving.failure import Refusal
 from headwater.serving.measures import scored
 from headwater.serving.orders import Order
-from headwater.serving.pages.answering import Finish, Message, Piece, Served, TooLong, Wish
-from headwater.serving.served import SCORES, WRITES
-from headwater.serving.served import Served as SomeModel
+from headwater.serving.pages.answering import AnsweringModel, AnswerPart, Finish, Message, TooLong, Wish
+from headwater.serving.served import SCORES, WRITES, Served
 
 WEIGHTS = "model.safetensors"
 
@@ -27,7 +26,7 @@ class DeskAnswering:
 
     def __init__(self, desk: Desk, folders: Mapping[str, Path]) -> None:
         self.desk = desk
-        self._known: dict[str, Served] = {}
+        self._known: dict[str, AnsweringModel] = {}
         for name, each in desk.served.items():
             if each.does == WRITES:
                 self._known[name] = describe(name, folders[name].resolve(), desk.line(name).capacity)
@@ -35,18 +34,18 @@ class DeskAnswering:
             capacity = min(desk.engine.limits.capacity, later.context)
             self._known[name] = describe(name, later.folder.resolve(), capacity)
 
-    def serve(self, model: SomeModel, folder: Path) -> None:
+    def serve(self, model: Served, folder: Path) -> None:
         """One more model, or another one of this name; what it says is known as that of these weights from the first word on."""
         capacity = min(self.desk.engine.limits.capacity, model.context)
         self._known[model.name] = describe(model.name, folder.resolve(), capacity)
         self.desk.add(model)
 
     @property
-    def models(self) -> Sequence[Served]:
+    def models(self) -> Sequence[AnsweringModel]:
         """In the order of the desk."""
         return [self._known[name] for name in self.desk.offered if name in self._known]
 
-    async def stream(self, model: str, conversation: Sequence[Message], wish: Wish) -> AsyncIterator[Piece]:
+    async def stream(self, model: str, conversation: Sequence[Message], wish: Wish) -> AsyncIterator[AnswerPart]:
         """As `Answering.stream`."""
         served = await self._loaded(model)
         capacity = self.desk.line(model).capacity
@@ -69,7 +68,7 @@ class DeskAnswering:
         try:
             self.desk.engine.submit(model, order)
             async for piece in order:
-                yield Piece(piece.text, _finish(piece.ending))
+                yield AnswerPart(piece.text, _finish(piece.ending))
         except Refusal as refusal:
             raise UserError(refusal.message) from None
         finally:
@@ -127,9 +126,9 @@ def _finish(ending: Ending | None) -> Finish | None:
     return "length" if ending == "length" else "stop"
 
 
-def describe(name: str, folder: Path, context: int) -> Served:
+def describe(name: str, folder: Path, context: int) -> AnsweringModel:
     """A model with the digest of its weights, and the run and stage that made it, if one did."""
     digest = storage.sha256_of(folder / WEIGHTS)[:16] if (folder / WEIGHTS).is_file() else name
     if folder.name == "model" and (folder.parent.parent / "recipe.yaml").is_file():
-        return Served(name, digest, context, folder.parent.parent.name, folder.parent.name)
-    return Served(name, digest, context)
+        return AnsweringModel(name, digest, context, folder.parent.parent.name, folder.parent.name)
+    return AnsweringModel(name, digest, context)

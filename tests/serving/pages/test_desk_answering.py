@@ -17,7 +17,7 @@ from headwater.serving import served as models
 from headwater.serving.desk import Desk
 from headwater.serving.engine import Limits
 from headwater.serving.pages.answering import TooLong, Wish
-from headwater.serving.pages.desk import DeskAnswering
+from headwater.serving.pages.desk_answering import DeskAnswering
 
 NAME, CAPACITY = "tiny", 64
 
