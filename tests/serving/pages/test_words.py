@@ -23,7 +23,10 @@ def test_both_languages_have_all_words_and_the_same_places_to_fill() -> None:
         assert said.keys() == words.LANGUAGES.keys(), key
         assert all(text.strip() for text in said.values()), key
         places = [set(re.findall(r"\{\w+\}", text)) for text in said.values()]
-        assert places[0] == places[1], key
+        english, chinese = places
+        assert chinese == english or (chinese < english and key.startswith("error.")), (
+            key
+        )  # ids say nothing to a reader
 
 
 def test_every_key_that_is_used_has_words_and_every_word_is_used() -> None:
@@ -35,6 +38,7 @@ def test_every_key_that_is_used_has_words_and_every_word_is_used() -> None:
     assert not {key for key in missing if not any(other.startswith(key) for other in words.every())}
     begun = tuple(BEGUN.findall(text))
     unused = {key for key in words.every().keys() - used if not key.startswith(begun)}
+    unused = {key for key in unused if not key.startswith("error.")}  # found by their English: see test_refusals.py
     # A page's title is asked for by its section; those of others are never shown.
     assert not {key for key in unused if not key.endswith((".title", ".nothing", ".nothing_note"))}
 
