@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 
 import pyarrow.parquet as pq
+import pytest
 
 from browsing import Pages, Visitor, add_task
 from headwater.feedback.judgements import Verdict
@@ -92,3 +93,68 @@ def test_what_people_said_is_measured_and_leaves_as_files(pages: Pages, visit: V
     page.fill("#wanted", "3")
     page.get_by_role("button", name="Set", exact=True).click()
     page.locator(".tiles").get_by_text("12 / 21").wait_for()
+
+
+def test_an_admin_makes_a_gold_question_and_takes_it_back(pages: Pages, visit: Visit) -> None:
+    store, queue = pages.store, Queue(pages.store, gold_share=1.0)
+    task, ids = add_task(store, "ranking", ["fine", "best", "```\nworst\n```"], wanted=3)
+    person = store.add_annotator("Bo")
+    queue.judge(person, task, "client Bo", Verdict(ranking=[[ids[1]], [ids[0]], [ids[2]]]))
+    visitor = visit().named("Cato")
+    page = visitor.page
+    page.goto("/people")
+    page.get_by_text("There are no gold questions yet.").wait_for()
+    page.get_by_role("button", name="Show its answers").click()
+    form = page.locator("#gold-make")
+    assert form.locator("li").count() == 3
+    assert "Bo: 2 > 1 > 3" in form.inner_text()
+    assert page.input_value("#order") == "2 > 1 > 3"
+    page.fill("#order", "2 > 7")
+    page.get_by_role("button", name="Make it a gold question").click()
+    page.locator(".told.wrong", has_text="no order of the answers 1 to 3").wait_for()
+    assert page.input_value("#order") == "2 > 7"
+    visitor.wrong.clear()  # the browser tells what was refused
+    page.fill("#order", "2 > 1 = 3")
+    page.get_by_role("button", name="Make it a gold question").click()
+    row = page.locator("#gold tbody tr")
+    row.get_by_text("2 > 1 = 3").wait_for()
+    given = queue.next_task(store.add_annotator("Eve"))
+    assert given is not None
+    assert given.task != task
+    assert sorted(answer.id for answer in given.answers) == ids
+    row.get_by_role("button", name="Take back").click()
+    page.get_by_text("There are no gold questions yet.").wait_for()
+    given = queue.next_task(store.add_annotator("Fay"))
+    assert given is not None
+    assert given.task == task
+    assert store.problems() == []
+
+
+def test_an_export_that_would_be_empty_is_no_link(pages: Pages, visit: Visit) -> None:
+    task, ids = add_task(pages.store, "ranking", ["a", "b"])
+    page = visit().named("Ada").page
+    page.goto("/people")
+    page.get_by_text("Nothing was ranked, corrected or written yet.").wait_for()
+    person = pages.store.add_annotator("Bo")
+    Queue(pages.store).judge(person, task, "client Bo", Verdict(ranking=[ids]))  # a tie is a ranking, and no pair
+    page.reload()
+    links = [str(link.get_attribute("href")) for link in page.locator("a[href^='/people/export/']").all()]
+    assert links == [f"/people/export/rankings/train.{form}" for form in ("jsonl", "parquet")]
+    assert page.locator("td", has_text="nothing yet").count() == 2
+    for link in links:
+        assert page.context.request.get(link).ok
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_no_word_of_the_table_is_squeezed_on_a_phone(pages: Pages, visit: Visit, locale: str) -> None:
+    for name, role in (("王小明", "adjudicator"), ("Bartholomew Featherstonehaugh", "admin"), ("Bo", "annotator")):
+        pages.store.add_annotator(name, role, f"the token of {name}")
+    task, ids = add_task(pages.store, "ranking", ["a", "b"])
+    del task
+    add_task(pages.store, "ranking", ["a", "b"], gold=[[ids[0] + 2], [ids[1] + 2]])
+    page = visit(locale=locale, viewport={"width": 360, "height": 740}).named("Ada").page
+    page.goto("/people")
+    for cell in page.locator("table.stack td.whole").all():
+        line = cell.evaluate("cell => parseFloat(getComputedStyle(cell).lineHeight)")
+        assert cell.bounding_box()["height"] < 2 * line, cell.inner_text()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360

@@ -239,6 +239,7 @@ async function back() {
   }
   try {
     const state = await send("/judge/back", { before: word?.supersedes ?? null });
+    tell("");
     if (!state.task) return tell(say("judge.no_earlier"));
     receive(state, state.said);
   } catch (error) {
