@@ -78,7 +78,7 @@ def test_what_people_said_is_measured_and_leaves_as_files(pages: Pages, visit: V
     assert "12 / 13" in page.locator(".tiles").inner_text()
     row = page.locator("tr", has_text="Ada · Bo").inner_text()
     assert row.count("[") >= 3  # τ, κ and α with their intervals
-    dispute = page.locator(".card", has_text="Which way does the river run?")
+    dispute = page.locator("div.card", has_text="Which way does the river run?")
     assert (
         dispute.inner_text().splitlines()[1:] == ["Ada: 1 › 2 › 3", "Bo: 3 › 2 › 1"]
         or "Ada: 1 › 2 › 3" in dispute.inner_text()
