@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import not_, select
 
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.feedback.bringing import turns_of
 from headwater.feedback.comparisons import Turn
+from headwater.feedback.prompt_rows import turns_of
 from headwater.feedback.reader import skipped
 from headwater.feedback.store import TABLES, Store, Writer
 from headwater.models.generate import Answer, Sampling, generate

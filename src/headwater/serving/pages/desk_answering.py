@@ -94,7 +94,7 @@ class DeskAnswering:
             order.leave()
         return order.answers
 
-    async def _loaded(self, model: str) -> SomeModel:
+    async def _loaded(self, model: str) -> Served:
         """A model that writes. Raises UserError where it cannot be loaded."""
         try:
             await self.desk.ready(model)
