@@ -53,13 +53,15 @@ def prompts_alone(folder: Path) -> DialogueSettings:
     return DialogueSettings(prompts=str(folder / "prompts.txt"))
 
 
-@pytest.mark.parametrize("lora", [None, LORA])
-def test_demonstrations_make_their_answers_likelier(tmp_path: Path, lora: dict[str, int] | None) -> None:
+@pytest.mark.parametrize(("lora", "at_most"), [(None, 0.9), (LORA, 0.97)])  # adapters leave embeddings as they were made
+def test_demonstrations_make_their_answers_likelier(
+    tmp_path: Path, lora: dict[str, int] | None, at_most: float
+) -> None:
     dialogues = DialogueSettings(comparisons=[str(lines(tmp_path / "hh.jsonl", comparisons()))])
     stage = stage_of(tmp_path, dialogues, epochs=6, lora=lora)
     metrics = sft.run(stage)
     assert metrics["examples"] > 10
-    assert metrics["heldout_bits_per_byte"] < 0.9 * metrics["heldout_bits_per_byte_before"]
+    assert metrics["heldout_bits_per_byte"] < at_most * metrics["heldout_bits_per_byte_before"]
     trained, before = (load_model(folder / "model")[0] for folder in (stage.folder, stage.parent("pretrain")))
     assert weights_of(trained).keys() == weights_of(before).keys()
     assert not same_weights(weights_of(trained), weights_of(before))
