@@ -53,7 +53,9 @@ def prompts_alone(folder: Path) -> DialogueSettings:
     return DialogueSettings(prompts=str(folder / "prompts.txt"))
 
 
-@pytest.mark.parametrize(("lora", "at_most"), [(None, 0.9), (LORA, 0.97)])  # adapters leave embeddings as they were made
+@pytest.mark.parametrize(
+    ("lora", "at_most"), [(None, 0.9), (LORA, 0.97)]
+)  # adapters leave embeddings as they were made
 def test_demonstrations_make_their_answers_likelier(
     tmp_path: Path, lora: dict[str, int] | None, at_most: float
 ) -> None:
