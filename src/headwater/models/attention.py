@@ -16,7 +16,7 @@ from torch.nn import functional
 from headwater.models.cache import KeysAndValues
 from headwater.models.config import TransformerConfig
 from headwater.models.norm import RMSNorm
-from headwater.models.positions import Rotate
+from headwater.models.positions import Rotate, rotate
 
 LONGEST_BY_PRODUCTS = 2048
 """Longest row whose scores are held whole, [time, time] per head; beyond it memory would grow with the square."""
@@ -68,8 +68,9 @@ class Attention(nn.Module):
         queries = self.query_norm(self.heads(self.query(hidden))).transpose(1, 2)
         keys = self.key_norm(self.heads(self.key(hidden))).transpose(1, 2)
         values = self.heads(self.value(hidden)).transpose(1, 2)
-        if view.cosine is not None:
-            queries, keys = (Rotate.apply(states, view.cosine, view.sine) for states in (queries, keys))  # type: ignore[no-untyped-call]
+        if view.cosine is not None and view.sine is not None:
+            turn = Rotate.apply if torch.is_grad_enabled() else rotate
+            queries, keys = (turn(states, view.cosine, view.sine) for states in (queries, keys))
         if view.cache is not None:
             keys, values = view.cache.extend(self.layer, keys, values)
         return self.mix(queries, keys, values, view)

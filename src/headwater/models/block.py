@@ -50,7 +50,7 @@ class GatedFeedForward(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """[batch, time, d_model] → the same."""
         gate, up = self.gate(hidden), self.up(hidden)
-        if self.activation == "silu":
+        if self.activation == "silu" and torch.is_grad_enabled():
             return cast(Tensor, self.down(_GatedSilu.apply(gate, up)))  # type: ignore[no-untyped-call]
         return cast(Tensor, self.down(ACTIVATIONS[self.activation](gate) * up))
 

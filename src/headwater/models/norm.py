@@ -10,16 +10,22 @@ from torch import Tensor, nn
 from headwater.models.config import TransformerConfig
 
 
+def _normalise(hidden: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x / rms(x) · w, x / rms(x), and 1 / rms(x)."""
+    norm = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
+    inverse = torch.rsqrt(norm.square_().div_(hidden.shape[-1]).add_(epsilon)).to(hidden.dtype)
+    normalised = hidden * inverse
+    return normalised * weight, normalised, inverse
+
+
 class _Normalise(torch.autograd.Function):
     """x / rms(x) · w with a backward pass in few sweeps over memory, which is what elementwise chains cost."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        norm = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
-        inverse = torch.rsqrt(norm.square_().div_(hidden.shape[-1]).add_(epsilon)).to(hidden.dtype)
-        normalised = hidden * inverse
+        scaled, normalised, inverse = _normalise(hidden, weight, epsilon)
         ctx.save_for_backward(normalised, weight, inverse)
-        return normalised * weight
+        return scaled
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -40,6 +46,8 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, hidden: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():  # an autograd function costs as much as what it computes for one token
+            return _normalise(hidden, self.weight, self.epsilon)[0]
         return _Normalise.apply(hidden, self.weight, self.epsilon)  # type: ignore[no-any-return, no-untyped-call]
 
 
