@@ -18,7 +18,7 @@ import pytest
 
 from headwater.errors import UserError
 from headwater.serving.server import Address, checked_token, listening, serve
-from served import settled
+from served import settled, write_model
 
 TOKEN = "one-that-was-given"
 COMMAND = [sys.executable, "-c", "from headwater.cli import main; main()", "serve"]
@@ -72,6 +72,23 @@ def test_it_says_what_is_served_where_and_ends_at_ctrl_c(model, folders):
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=20)
         assert (process.returncode, out, errors) == (0, "", "Stopped.\n")
+
+
+def test_it_says_what_is_loaded_later_and_whose_store_takes_what_is_said(tmp_path):
+    for run in ("r", "q"):
+        for seed, stage in enumerate(("sft", "ppo")):
+            write_model(tmp_path / run / stage / "model", seed=seed)
+        (tmp_path / run / "recipe.yaml").write_text(f"run: {run}\ncorpus: {{sources: [{{folder: x}}]}}\n")
+    with started("r", "q/ppo", "--runs", tmp_path) as (_, lines):
+        told = [line.split(maxsplit=1) for line in lines[1:4]]
+        assert [name for name, _ in told] == ["r/ppo", "q/ppo", "r/sft"]
+        assert "loaded when it is first asked for" in told[2][1]
+        (place,) = [line for line in lines if "judgements go into" in line]
+        assert f"{tmp_path}/r/judgements.db, those of all models" in place
+        body = {"model": "r/sft", "messages": [{"role": "user", "content": "The river"}], "max_tokens": 2}
+        assert httpx.post(f"{address_in(lines)}/v1/chat/completions", json=body, timeout=60).status_code == 200
+    with started("r", "--runs", tmp_path) as (_, lines):
+        assert not any("those of all models" in line for line in lines)
 
 
 def test_a_proxy_may_stand_before_a_server_with_a_token(model):
