@@ -91,8 +91,10 @@ async def attack(target: Target, name: str, what: Attack) -> None:
         return
     status = int(answer[9:12]) if answer[:9] == b"HTTP/1.1 " and answer[9:12].isdigit() else 0
     target.statuses[status] += 1
-    body = answer.partition(b"\r\n\r\n")[2]
-    if (status >= 500 and status != 503) or b"model_failed" in body or b"see what the server says" in body:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    says_all = b"text/html" in head  # a page holds all sentences that it may ever show
+    failed = not says_all and (b"model_failed" in body or b"see what the server says" in body)
+    if (status >= 500 and status != 503) or failed:
         target.wrong.append(f"{name}: {status} to {what.pieces[0][:300]!r}: {body[:200]!r}")
     elif 400 <= status < 500 and what.leaves_after is None and not _is_error(answer, body, name in PAGES):
         target.wrong.append(f"{name}: {answer[:200]!r}")

@@ -19,7 +19,9 @@ HERE = Path(__file__).parent
 def both(tmp_path_factory):
     """What each of two processes ended with."""
     result = tmp_path_factory.mktemp("two") / "found"
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    # All of this process's path, so that they run the code that is tested and not another one that is installed.
+    places = os.pathsep.join(filter(None, [str(HERE.parent), *sys.path]))
+    environment = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             [sys.executable, str(HERE / "two_processes.py"), str(rank), "2", str(result)],

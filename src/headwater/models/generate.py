@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 from headwater.models.answer import Answer, Ending
-from headwater.models.decoding import first_tokens, is_encoder_decoder, padded, resting
+from headwater.models.decoding import is_encoder_decoder, resting
 from headwater.models.generator import Generator
 from headwater.models.model import Model
 from headwater.models.sampling import Sampling
@@ -18,10 +18,7 @@ __all__ = [
     "Ending",
     "Generator",
     "Sampling",
-    "first_tokens",
     "generate",
-    "is_encoder_decoder",
-    "padded",
     "stream_text",
 ]
 

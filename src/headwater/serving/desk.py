@@ -12,7 +12,8 @@ from headwater.chat import opening_ids
 from headwater.chat import stop_tokens as ends_of
 from headwater.cores import usable_cores
 from headwater.errors import UserError
-from headwater.models.generate import Sampling, first_tokens, is_encoder_decoder
+from headwater.models.decoding import first_tokens, is_encoder_decoder
+from headwater.models.generate import Sampling
 from headwater.serving.engine import Engine, Limits, Line
 from headwater.serving.failure import Refusal, broken, gone
 from headwater.serving.metrics import Metrics

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from torch.nn import functional
 
 from headwater.errors import UserError
-from headwater.models.generate import padded
+from headwater.models.decoding import padded
 from headwater.rlhf.dialogues import dialogue_ids
 from headwater.serving.clients import unless_gone
 from headwater.serving.desk import Desk, check_ids, check_length, taken

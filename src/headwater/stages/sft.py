@@ -30,8 +30,6 @@ def run(stage: Stage) -> dict[str, Any]:
     settings = stage.recipe.sft
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     model, _ = load_model(stage.parent("pretrain") / "model")
-    if settings.lora:
-        adapt(model, settings.lora, stage.seed)
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
     train, heldout = (texts_of(stage, tokenizer, share) for share in ("train", "select"))
     if not train.found:
@@ -43,6 +41,8 @@ def run(stage: Stage) -> dict[str, Any]:
         )
     learnt = some(train.fitting, settings.examples, stage.seed) if settings.examples else train.fitting
     before = bits_per_byte(model.frozen(DTYPES[precision]), heldout.fitting)["all"]
+    if settings.lora:
+        adapt(model, settings.lora, stage.seed)
     model.train()
     engine = Engine(
         {"model": Learner(model, settings.optimiser, settings.schedule, precision)},

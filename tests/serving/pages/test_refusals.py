@@ -27,11 +27,14 @@ NOT_FROM_PAGES = {
 
 BEYOND = {
     "serving/failure.py": (),
-    "serving/desk.py": ("check_length", "fitting"),
-    "models/generate.py": ("first_tokens", "too_long"),
+    "serving/desk.py": ("check_length", "fitting", "model"),
+    "models/decoding.py": ("first_tokens", "too_long"),
     "loop/cycle.py": ("accept", "decline", "roll_back", "retry", "_offer"),
 }
 """{other files whose functions the pages lead to: these functions; none named: all}"""
+
+NEVER = ("Nothing that is served", "⟨0⟩ ⟨2⟩.")
+"""Beginnings of what `Desk.model` says to others: the pages name a model, and one that writes."""
 
 
 def reached() -> list[Path]:
@@ -84,6 +87,7 @@ def all_sentences() -> dict[str, str]:
                 found |= dict.fromkeys(sentences(node), name)
         for function in functions:
             assert f"def {function}(" in (SOURCE / name).read_text(encoding="utf-8"), f"{name} has no {function}"
+    found = {sentence: place for sentence, place in found.items() if not sentence.startswith(NEVER)}
     return {sentence: place for sentence, place in found.items() if re.search(r"\w", re.sub("⟨.*?⟩", "", sentence))}
 
 

@@ -15,8 +15,9 @@ from headwater.feedback.checks import AlreadyJudged
 from headwater.feedback.judgements import Verdict
 from headwater.feedback.progress import Progress, progress
 from headwater.feedback.queue import Queue
+from headwater.serving.pages import words
 from headwater.serving.pages.signing import Judging
-from headwater.serving.pages.site import HEADERS, Before, ClientId, LongText, OfSite, Site, Whole, page
+from headwater.serving.pages.site import HEADERS, Before, ClientId, LongText, OfSite, Site, Whole, language_of, page
 
 AXES = ("helpful", "honest", "harmless", "fluent")
 """The scales of a rating; people add their own."""
@@ -70,7 +71,7 @@ def next_task(site: OfSite, person: Judging) -> dict[str, Any]:
 
 
 @router.post("/judge/say")
-def say(said: Said, site: OfSite, person: Judging) -> Any:
+def say(said: Said, request: Request, site: OfSite, person: Judging) -> Any:
     """Stores a judgement and gives the next task with it. Where the person judged the task in another window meanwhile, 409 with
     what they said there: they may correct it by this one.
     """
@@ -82,7 +83,8 @@ def say(said: Said, site: OfSite, person: Judging) -> Any:
             earlier = reader.judgement(connection, error.earlier)
         if earlier["task_id"] != said.task:  # the client id stands for another task's judgement
             raise
-        return JSONResponse({"earlier": _said(earlier)}, 409, HEADERS)
+        sentence = words.translated(str(error), language_of(request))
+        return JSONResponse({"error": sentence, "earlier": _said(earlier)}, 409, HEADERS)
     return {"judgement": judgement, **next_task(site, person)}
 
 
