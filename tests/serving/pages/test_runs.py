@@ -102,7 +102,7 @@ def test_an_answer_tells_who_wrote_it_and_what_was_said(pages: Pages, visit: Vis
     page = visit().page
     page.goto(f"/answers/{ids[0]}")
     said = page.locator("main").inner_text()
-    for part in ("0123456789abcdef", "made-up/ppo", "temperature", "0.5", "Ada", "Place 2 of 2", "clear", "7"):
+    for part in ("0123456789abcdef", "made-up/ppo", "Temperature", "0.5", "Ada", "Place 2 of 2", "clear", "7"):
         assert part in said
     page.get_by_role("link", name="made-up/ppo").click()
     page.get_by_text("Where made-up comes from").wait_for()

@@ -48,7 +48,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def pages(run: Run) -> Iterator[Pages]:
-    """That run, served as `headwater serve tiny` does."""
+    """That run, served as `headwater serve tiny` does, before anybody said anything."""
+    for said in run.folder.glob(f"{JUDGEMENTS}*"):
+        said.unlink()
     root = run.folder.parent
     folders = {name: run.stage(stage) / "model" for name, stage in (("tiny/ppo", "ppo"), ("tiny/reward", "reward"))}
     opened: list[Any] = []
