@@ -59,6 +59,7 @@ def sentences(tree: ast.AST) -> Iterator[str]:
     named = {
         ast.unparse(node.targets[0]): node.value for node in ast.walk(tree) if isinstance(node, ast.Assign)
     }  # a sentence that has a name before it is refused with
+    yield from (str(said.value) for name, said in named.items() if name == "self.problem" and _is_text(said))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = node.func
@@ -67,6 +68,10 @@ def sentences(tree: ast.AST) -> Iterator[str]:
                 yield written(named.get(ast.unparse(argument), argument))
             elif ast.unparse(called) == "super().__init__" and node.args:
                 yield written(node.args[0])
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def written(node: ast.AST) -> str:

@@ -36,6 +36,7 @@ def test_curves_grow_while_a_stage_is_at_work(pages: Pages, visit: Visit) -> Non
         now.get_by_text("9", exact=True).wait_for()
         page.reload()
         page.locator("li.live", has_text="pretrain").wait_for()
+        page.goto("/runs")  # it asks no more for what is about to go
     assert not is_running(Run(pages.site.root, "growing"))
     assert {stage.state for stage in stages_of(Run(pages.site.root, "growing"))} == {"stopped", "todo"}
     (run.folder / "recipe.yaml").unlink()
@@ -102,7 +103,7 @@ def test_an_answer_tells_who_wrote_it_and_what_was_said(pages: Pages, visit: Vis
     page = visit().page
     page.goto(f"/answers/{ids[0]}")
     said = page.locator("main").inner_text()
-    for part in ("0123456789abcdef", "made-up/ppo", "Temperature", "0.5", "Ada", "Place 2 of 2", "clear", "7"):
+    for part in ("0123456789abcdef", "made-up/ppo", "temperature", "0.5", "Ada", "Place 2 of 2", "clear", "7"):
         assert part in said
     page.get_by_role("link", name="made-up/ppo").click()
     page.get_by_text("Where made-up comes from").wait_for()

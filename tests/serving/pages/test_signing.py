@@ -39,7 +39,8 @@ def client(pages: Pages, **options: object) -> httpx.Client:
 PLACES = ("/", "/chat", "/judge", "/annotate", "/people", "/runs", "/runs/made-up", "/lineage/made-up", "/answers/1",
           "/runs/made-up/documents", "/runs/made-up/judgements", "/runs/made-up/report.html", "/people/export/sft/train.jsonl")  # fmt: skip
 DEEDS = ("/chat/answer", "/chat/judge", "/judge/next", "/judge/say", "/judge/back", "/judge/hold", "/annotate/write",
-         "/annotate/next", "/annotate/rate", "/people/add", "/people/token", "/people/disable", "/people/wanted")  # fmt: skip
+         "/annotate/next", "/annotate/rate", "/people/add", "/people/token", "/people/disable", "/people/wanted",
+         "/people/gold", "/people/gold/back")  # fmt: skip
 
 
 def test_nothing_is_shown_and_nothing_done_without_a_token(guarded: Pages) -> None:

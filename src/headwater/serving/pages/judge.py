@@ -62,12 +62,12 @@ def show(request: Request, site: OfSite, person: Judging) -> Response:
 
 
 @router.post("/judge/next")
-def next_task(site: OfSite, person: Judging) -> dict[str, Any]:
+def next_task(request: Request, site: OfSite, person: Judging) -> dict[str, Any]:
     """The person's next task, or none; `coming`: whether there will be one in a moment."""
     given, done = Queue(site.store).next_task(person.id), progress(site.store, person.id)
     if site.supply is not None:
         site.supply.ask(done, done.own_left)
-    return _state(site, done, given)
+    return _state(request, site, done, given)
 
 
 @router.post("/judge/say")
@@ -85,17 +85,17 @@ def say(said: Said, request: Request, site: OfSite, person: Judging) -> Any:
             raise
         sentence = words.translated(str(error), language_of(request))
         return JSONResponse({"error": sentence, "earlier": _said(earlier)}, 409, HEADERS)
-    return {"judgement": judgement, **next_task(site, person)}
+    return {"judgement": judgement, **next_task(request, site, person)}
 
 
 @router.post("/judge/back")
-def back(asked: Before, site: OfSite, person: Judging) -> dict[str, Any]:
+def back(asked: Before, request: Request, site: OfSite, person: Judging) -> dict[str, Any]:
     """A task that the person judged, with what they said, to be corrected."""
     found = Queue(site.store).last_judged(person.id, asked.before)
     if found is None:
         return {"task": None}
     assignment, row = found
-    return {**_state(site, progress(site.store, person.id), assignment), "said": _said(row)}
+    return {**_state(request, site, progress(site.store, person.id), assignment), "said": _said(row)}
 
 
 @router.post("/judge/hold")
@@ -110,13 +110,14 @@ def _said(judgement: dict[str, Any]) -> dict[str, Any]:
     return {name: judgement[name] for name in names}
 
 
-def _state(site: Site, done: Progress, given: Assignment | None) -> dict[str, Any]:
+def _state(request: Request, site: Site, done: Progress, given: Assignment | None) -> dict[str, Any]:
     """A task as the page shows it, without who wrote the answers, and how far the person is."""
     counts = {"own": done.own, "left": done.own_left, "judged": done.judged, "wanted": done.wanted}
     if given is None:
+        problem = None if site.supply is None else site.supply.problem
         return {
-            "task": None, "progress": counts, "coming": site.supply is not None and site.supply.is_at_work and not site.supply.problem,
-            "problem": None if site.supply is None else site.supply.problem,
+            "task": None, "progress": counts, "coming": site.supply is not None and site.supply.is_at_work and not problem,
+            "problem": problem and words.translated(problem, language_of(request)),
         }  # fmt: skip
     task = {
         "id": given.task, "kind": given.kind, "conversation": given.conversation, "held": given.until is not None,

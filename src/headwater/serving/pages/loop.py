@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
 from headwater.loop.cycle import Loop
+from headwater.serving.pages import words
 from headwater.serving.pages.runs import run_of
 from headwater.serving.pages.signing import Administering, Refused
-from headwater.serving.pages.site import HEADERS, OfSite, Site, page
+from headwater.serving.pages.site import HEADERS, OfSite, Site, language_of, page
 
 router = APIRouter()
 
@@ -32,9 +33,10 @@ def show(request: Request, site: OfSite, loop: OfLoop, _: Administering) -> Resp
     """The page."""
     status = loop.status()
     offered = None if status.offered is None else evaluated(site, status.offered)
+    problem = words.translated(status.problem or "", language_of(request))
     return page(
-        request, "loop.html", now=status, offered=offered, accepted=loop.state.accepted, declined=loop.state.declined,
-        judges=JUDGES,
+        request, "loop.html", now=status, problem=problem, offered=offered, accepted=loop.state.accepted,
+        declined=loop.state.declined, judges=JUDGES,
     )  # fmt: skip
 
 
