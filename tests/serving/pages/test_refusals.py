@@ -59,8 +59,9 @@ def sentences(tree: ast.AST) -> Iterator[str]:
     named = {
         ast.unparse(node.targets[0]): node.value for node in ast.walk(tree) if isinstance(node, ast.Assign)
     }  # a sentence that has a name before it is refused with
-    yield from (str(said.value) for name, said in named.items() if name == "self.problem" and _is_text(said))
     for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "self.problem" and _is_text(node.value):
+            yield written(node.value)
         if isinstance(node, ast.Call):
             called = node.func
             if isinstance(called, ast.Name) and called.id in REFUSALS and len(node.args) > REFUSALS[called.id]:
