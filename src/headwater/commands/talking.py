@@ -61,7 +61,10 @@ def serve(
     context: Annotated[int, typer.Option(min=2, help="Tokens of a prompt with its answer, at most.")] = 2048,
     queue: Annotated[int, typer.Option(min=16, help="Answers that may wait; beyond, clients are told to.")] = 64,
     precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16", help="Of models that write; auto: what is faster here.")
+        str,
+        typer.Option(
+            metavar="auto|fp32|bf16", help="Of models that write; auto: bf16 where the processor multiplies it."
+        ),
     ] = "auto",
     store: Annotated[
         str | None,
