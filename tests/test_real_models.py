@@ -17,6 +17,7 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.exchange import export_model, import_model
 from headwater.models.generate import Sampling, generate
 from headwater.models.published import MINILM, SMOLLM2
+from headwater.rlhf.dialogues import dialogue_ids
 from published_packages import CACHE, unpacked
 
 QUESTION = "The capital of France is"
@@ -78,6 +79,16 @@ def test_smollm2_s_special_tokens(smollm2):
     tokenizer = Tokenizer.load(smollm2)
     assert (tokenizer.pad, tokenizer.bos, tokenizer.eos) == (0, 1, 2)  # PAD = EOS = 2 in the package
     assert (tokenizer.end_of_turn, tokenizer.stop_tokens, tokenizer.vocabulary) == (2, (2,), 49_152)
+
+
+def test_a_reward_model_reads_an_answer_of_smollm2_up_to_where_it_ends(smollm2):
+    """ChatML writes a line feed after the end of a turn; the policy does not."""
+    tokenizer = Tokenizer.load(smollm2)
+    turns = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": "The Yangtze."}]
+    given = tokenizer.chat(turns[:1], continuation="")
+    said = [*tokenizer.encode("The Yangtze."), tokenizer.end_of_turn]
+    assert dialogue_ids(turns, tokenizer, 100) == [*given, *said]
+    assert len(tokenizer.chat(turns)) == len(given) + len(said) + 1
 
 
 def test_smollm2_reads_as_transformers_does(smollm2):

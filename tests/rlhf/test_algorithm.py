@@ -224,6 +224,14 @@ def test_a_fixed_beta_stays_and_a_resumed_controller_goes_on():
     assert other.beta == one.beta
 
 
+@pytest.mark.parametrize("horizon", [1, 10, 64])
+def test_a_horizon_shorter_than_an_iteration_leaves_beta_positive(horizon):
+    controller = KLController(0.1, 6.0, horizon)
+    for _ in range(20):
+        controller.update(0.0, 64)
+    assert controller.beta == pytest.approx(0.1 * 0.8**20)
+
+
 @pytest.mark.parametrize("wrong", [5.0, 0.2])
 def test_a_wrong_initial_beta_still_ends_near_the_target_kl(wrong):
     """A simulated plant: the KL of the optimum falls with β (as 1/β² for a Gaussian reward), and the policy needs a

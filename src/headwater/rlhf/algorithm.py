@@ -101,7 +101,8 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
 class KLController:
     """The weight β of the KL penalty: fixed, or steered towards a target (Ziegler et al., 2019, section 2.2).
 
-    β ← β·(1 + clip(KL/target − 1, ±0.2)·n/horizon), KL in nats summed per sequence, n episodes.
+    β ← β·(1 + clip(KL/target − 1, ±0.2)·min(1, n/horizon)), KL in nats summed per sequence, n episodes. Without the
+    minimum a short horizon could make β negative, and the policy would be paid for leaving the reference.
     """
 
     def __init__(self, beta: float, target: float, horizon: float, adaptive: bool = True) -> None:
@@ -115,7 +116,7 @@ class KLController:
         """
         if self.adaptive:
             error = min(max(kl / (self.target * ramp) - 1, -0.2 if ramp == 1 else 0.0), 0.2)
-            self.beta *= 1 + error * episodes / self.horizon
+            self.beta *= 1 + error * min(1.0, episodes / self.horizon)
 
     def state_dict(self) -> dict[str, Any]:
         return {"beta": self.beta}

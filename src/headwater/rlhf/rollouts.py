@@ -126,7 +126,8 @@ class Rollouts:
         if self.estimator.whitened:
             advantages = whiten(advantages, mask)
         rows = self._rows(episodes, advantages, returns)
-        self.controller.update(float(episodes.kl.mean()), len(episodes.answers), self._target_ramp())
+        if not self.critic_only:  # the policy stays where it is then, and its KL of 0 says nothing of β
+            self.controller.update(float(episodes.kl.mean()), len(episodes.answers), self._target_ramp())
         self.length.update(float(episodes.lengths.mean()))
         updates = []
         for epoch in range(settings.epochs):
