@@ -22,6 +22,7 @@ from headwater.errors import UserError
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
 from headwater.feedback.store import Store
 from headwater.models.layout import load_model
+from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.reliability import FlippedPairs
 from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
@@ -30,7 +31,7 @@ from headwater.runs import Run
 from headwater.stages.feedback import STORE
 from headwater.stages.reward import GAP
 from headwater.tasks.continuation import read_lines
-from headwater.tasks.task import asked, whole
+from headwater.tasks.task import asked
 from headwater.training.precision import choose_precision
 from measuring import show, write_json
 
@@ -64,9 +65,9 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
         )
     lines = read_lines(run.stage("samples") / "reviews.jsonl", "prompt")
     instructions = sft["settings"]["instructions"]
-    scores = raw_scores(
-        model, [whole(asked(instructions[line.source]), line.text, tokenizer) for line in lines]
-    ).numpy()
+    context = model.config.context
+    dialogues = [answered_ids(asked(instructions[line.source]), line.text, tokenizer, context) for line in lines]
+    scores = raw_scores(model, dialogues).numpy()
     return pair_accuracy(scores, [line.mean for line in lines], GAP, [line.source for line in lines], seed=seed)
 
 

@@ -51,6 +51,13 @@ def test_labels_are_measured_on_pairs_of_different_ones_and_have_no_ceiling(tmp_
     assert found["bag_of_words"] == 1.0  # it has seen them
 
 
+def test_a_line_that_is_longer_than_the_positions_that_the_model_has_learnt_is_cut_as_in_training(tmp_path):
+    model = tiny_model("reward", vocabulary=394, positions="learned", context=12)
+    stage = stage_of(tmp_path, "reviews-zh", lines_of("reviews-zh", PRAISE + BLAME, [[1]] * 3 + [[-1]] * 3))
+    found = gate(stage, RewardEnsemble([RewardModel(model, 1.0, 0.0)]), small_tokenizer())
+    assert found["pairs"] == 9
+
+
 def test_ratings_are_measured_on_the_first_source_and_have_a_ceiling(tmp_path, members):
     lines = [
         *lines_of("film-reviews", ["good", "fine and good", "dull", "very dull"], [[3, 2], [2, 2], [-2, -2], [-3, -3]]),

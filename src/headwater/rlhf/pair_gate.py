@@ -17,7 +17,7 @@ from headwater.evaluation.pairwise import Accuracy, PairBagOfWords, PairLength, 
 from headwater.evaluation.text_metrics import lengths
 from headwater.feedback.reader import Ranking
 from headwater.progress import say
-from headwater.rlhf.dialogues import dialogue_ids
+from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.scoring import RewardEnsemble
 from headwater.storage import write_atomically
 from headwater.tasks.dialogue import ordered_pairs, pairs_of
@@ -84,7 +84,7 @@ def pair_gate(
 def dialogues_of(rankings: Sequence[Ranking], tokenizer: Tokenizer, context: int) -> dict[int, list[int]]:
     """{response: token ids of the dialogue that it ends}."""
     return {
-        one: dialogue_ids([*ranking.conversation, {"role": "assistant", "content": text}], tokenizer, context)
+        one: answered_ids(ranking.conversation, text, tokenizer, context)
         for ranking in rankings
         for one, text in ranking.responses.items()
     }

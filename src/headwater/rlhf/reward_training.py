@@ -17,7 +17,7 @@ from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
 from headwater.objectives.preference import UNKNOWN, Preference, Rankings, Reliability
 from headwater.progress import say
-from headwater.rlhf.dialogues import dialogue_ids
+from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.settings import RewardSettings
 from headwater.storage import write_atomically
 from headwater.training.batch import Row
@@ -110,7 +110,7 @@ def ranking_rows(
     raters: Sequence[str] = (),
 ) -> list[Sequence[Row]]:
     """One group of rows per ranking; rankings without any order are left out, and dialogues longer than the context lose
-    their beginning (`dialogue_ids`).
+    their beginning (`answered_ids`).
 
     An empty answer is an answer like any other: a policy may end at once, and must learn what that is worth. Rankings that
     contradict each other are all learnt: so the reward comes to say how often each answer was preferred.
@@ -121,8 +121,7 @@ def ranking_rows(
         answers, places, points = [], [], []
         for place, group in enumerate(ranking.groups):
             for response in group:
-                answer = {"role": "assistant", "content": ranking.responses[response]}
-                answers.append(dialogue_ids([*ranking.conversation, answer], tokenizer, context))
+                answers.append(answered_ids(ranking.conversation, ranking.responses[response], tokenizer, context))
                 places.append(place)
                 points.append(known.get(response, UNKNOWN))
         if len(set(places)) > 1:

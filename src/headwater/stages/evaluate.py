@@ -20,6 +20,7 @@ from headwater.feedback.store import Store
 from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
+from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.episodes import answers_to, kl_of_answers, log_probabilities_of, response_mask
 from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
@@ -28,7 +29,7 @@ from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import Prompt, answer_text, fitting, some, whole
+from headwater.tasks.task import Prompt, answer_text, fitting, some
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -147,7 +148,11 @@ def judge_all(
     return {
         "reward_model": {
             name: raw_scores(
-                judge, [whole(prompt.conversation, text, tokenizer) for prompt, text in zip(given, found, strict=True)]
+                judge,
+                [
+                    answered_ids(prompt.conversation, text, tokenizer, judge.config.context)
+                    for prompt, text in zip(given, found, strict=True)
+                ],
             ).numpy()
             for name, found in texts.items()
         },

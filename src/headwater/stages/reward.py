@@ -22,6 +22,7 @@ from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.progress import Progress
+from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.episodes import answers_to
 from headwater.rlhf.pair_gate import pair_gate
 from headwater.rlhf.policies import start_of
@@ -32,7 +33,7 @@ from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import Line, read_lines
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import asked, fitting, some, whole
+from headwater.tasks.task import asked, fitting, some
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -131,7 +132,8 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
     path = stage.parent("samples") / "reviews.jsonl"
     train, heldout = read_lines(path, "train"), read_lines(path, "prompt")
     texts, means = [line.text for line in train], [line.mean for line in train]
-    dialogues = [whole(asked(instructions[line.source]), line.text, tokenizer) for line in heldout]
+    context = members.model.config.context
+    dialogues = [answered_ids(asked(instructions[line.source]), line.text, tokenizer, context) for line in heldout]
     raw = members.raw(dialogues)
     reward, spread = raw[0], dict[str, float]()
     if len(raw) > 1:

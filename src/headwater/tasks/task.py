@@ -7,7 +7,6 @@ from which the judges of the evaluation learn; and "prompt", on which the outcom
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
@@ -22,7 +21,6 @@ from headwater.feedback.halves import Half
 from headwater.feedback.reader import Ranking
 from headwater.models.generate import Answer
 from headwater.recipe import Recipe
-from headwater.rlhf.dialogues import dialogue_ids
 
 Kind = Literal["continuation", "dialogue"]
 Item = TypeVar("Item")
@@ -73,11 +71,6 @@ class Task(Protocol):
 def asked(instruction: str) -> tuple[Message, ...]:
     """A request of the user's as a conversation."""
     return ({"role": "user", "content": instruction},)
-
-
-def whole(conversation: Sequence[Message], text: str, tokenizer: Tokenizer) -> list[int]:
-    """Token ids of a finished dialogue: what a reward model reads."""
-    return dialogue_ids([*conversation, {"role": "assistant", "content": text}], tokenizer, context=sys.maxsize)
 
 
 def answer_text(prompt: Prompt, answer: Answer, tokenizer: Tokenizer) -> str:
