@@ -24,12 +24,12 @@ from headwater.feedback.store import Store
 from headwater.models.layout import load_model
 from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.reliability import FlippedPairs
+from headwater.rlhf.reward_quality import GAP
 from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.rlhf.settings import RewardSettings
 from headwater.runs import Run
 from headwater.stages.feedback import STORE
-from headwater.stages.reward import GAP
 from headwater.tasks.continuation import read_lines
 from headwater.tasks.task import asked
 from headwater.training.precision import choose_precision
