@@ -10,12 +10,7 @@ import torch
 
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.objectives.policy import Policy
-from headwater.rlhf.episodes import (
-    episode_row,
-    log_probabilities_and_entropy_of,
-    log_probabilities_of,
-    values_of,
-)
+from headwater.rlhf.episodes import log_probabilities_and_entropy_of, log_probabilities_of, values_of
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import raw_scores
 from headwater.rlhf.settings import PpoSettings
@@ -76,14 +71,6 @@ def test_copying_is_learnt_from_rewards_alone_and_what_is_said_follows_from_what
 
 def test_a_policy_that_does_not_move_does_not_copy():
     assert mean_share(copying(rate=1e-9, steps=3)) < 0.4
-
-
-def test_an_episode_s_row_has_the_prompt_as_its_source_and_marks_every_place_of_the_answer():
-    row = episode_row(Answer([4, 5, 6], [7, 8]), 0, start=START)
-    assert row.ids.tolist() == [START, 7]
-    assert row.source.tolist() == [4, 5, 6]
-    assert row.per_token["mask"].tolist() == [1, 1]
-    assert row.per_token["targets"].tolist() == [7, 8]
 
 
 def test_what_is_measured_of_an_answer_does_not_depend_on_those_beside_it():

@@ -9,8 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from headwater.objectives.policy import Policy
-from headwater.rlhf.algorithm import group_normalised, k3, leave_one_out
+from headwater.objectives.policy import Policy, k3
+from headwater.rlhf.algorithm import group_normalised, leave_one_out
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.settings import PpoSettings
@@ -62,23 +62,6 @@ def test_group_normalised_is_the_standard_score_within_the_group():
     rewards = torch.tensor([1.0, 2.0, 3.0, 5.0, 5.0, 5.0])
     found = group_normalised(rewards, 3)
     assert found.tolist() == pytest.approx([-1, 0, 1, 0, 0, 0], abs=1e-3)
-
-
-def test_k3_is_unbiased_and_never_negative_and_its_gradient_is_that_of_the_other_direction():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, generator=generator, requires_grad=True)
-    reference = torch.randn(6, generator=generator).log_softmax(0)
-    own = logits.log_softmax(0)
-    shares = own.exp().detach()
-    estimates = k3(own, reference)
-    assert bool((estimates >= 0).all())
-    kl = (own.exp() * (own - reference)).sum()
-    assert float((shares * estimates).sum().detach()) == pytest.approx(float(kl.detach()), abs=1e-5)
-    (as_loss,) = torch.autograd.grad((shares * estimates).sum(), logits, retain_graph=True)
-    (reverse,) = torch.autograd.grad(kl, logits, retain_graph=True)
-    (forward,) = torch.autograd.grad((reference.exp() * (reference - own)).sum(), logits)
-    torch.testing.assert_close(as_loss, forward, atol=1e-6, rtol=1e-5)
-    assert not torch.allclose(as_loss, reverse, atol=1e-2)
 
 
 def test_the_answers_of_a_group_have_one_prompt_and_differ():

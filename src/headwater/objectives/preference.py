@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from headwater.models.model import Model
-from headwater.training.batch import Batch, Row, collate
+from headwater.training.batch import Batch, Row
 from headwater.training.engine import Term
-from headwater.training.source import Examples
 
 
 def pair_loss(
@@ -103,21 +102,6 @@ def _scores(model: Model, batch: Batch) -> Tensor:
         for part in torch.split(order, ROWS_TOGETHER)
     ]
     return torch.cat(parts)[order.argsort()]
-
-
-class Rankings(Examples):
-    """Examples whose groups are the K answers of a ranking, which stay in one batch."""
-
-    def batches(self, groups: Sequence[Sequence[Row]]) -> list[Batch]:
-        """Micro-batches of whole rankings within the token budget."""
-        batches, rows, width = [], list[Row](), 0
-        for group in groups:
-            widest = max(width, *(len(row) for row in group))
-            if rows and widest * (len(rows) + len(group)) > self.budget:
-                batches.append(collate(rows))
-                rows, widest = [], max(len(row) for row in group)
-            rows, width = rows + list(group), widest
-        return [*batches, collate(rows)]
 
 
 UNKNOWN = float("nan")

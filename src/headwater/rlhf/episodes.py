@@ -1,4 +1,4 @@
-"""Answers as episodes: whose turn it is to be answered, the row that an answer is read as, and what is computed of its tokens."""
+"""Answers as episodes: whose turn it is to be answered, and what is computed of the tokens of an answer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from headwater.models.answer import Answer
 from headwater.models.generate import generate
 from headwater.models.model import Model
 from headwater.models.sampling import Sampling
-from headwater.objectives.policy import response_log_probabilities, response_values
+from headwater.objectives.policy import episode_row, response_log_probabilities, response_values
 from headwater.rlhf.scoring import Scorer
 from headwater.rlhf.settings import PpoSettings
-from headwater.training.batch import Batch, Row, split_by_tokens
+from headwater.training.batch import Batch, split_by_tokens
 from headwater.training.source import permutation
 
 
@@ -47,20 +47,6 @@ class Episodes:
 def kl_of_answers(log_probabilities: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     """Σ(log π − log π_ref) over the response tokens of each answer, in nats: [answers]. All else [answers, time]."""
     return ((log_probabilities - reference) * mask).sum(dim=1)
-
-
-def episode_row(answer: Answer, index: int, start: int | None = None) -> Row:
-    """An answer → the row that predicts its tokens: `mask` marks the positions, `targets` holds the tokens.
-
-    It continues its prompt; or, where `start` is the token with which an encoder-decoder's answers begin (`Model.answer_start`),
-    the prompt is the row's source.
-    """
-    begin = answer.prompt if start is None else [start]
-    ids = torch.tensor(begin + answer.tokens)
-    mask = torch.zeros(len(ids) - 1)
-    mask[len(begin) - 1 :] = 1
-    source = None if start is None else torch.tensor(answer.prompt)
-    return Row(ids[:-1], {"targets": ids[1:].clone(), "mask": mask}, {"episode": index}, source)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from headwater.feedback.ratings import ANONYMOUS
 from headwater.feedback.reader import Ranking
 from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
-from headwater.objectives.preference import UNKNOWN, Preference, Rankings, Reliability
+from headwater.objectives.preference import UNKNOWN, Preference, Reliability
 from headwater.progress import say
 from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.settings import RewardSettings
@@ -24,6 +24,7 @@ from headwater.training.batch import Row
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
+from headwater.training.source import GroupedExamples
 
 RATERS = "raters.json"
 """{rater: {"reliability", "rankings"}}, beside a training with `reward.raters`."""
@@ -73,7 +74,9 @@ def train_reward_model(
         say(f"{label}: no ranking tells which person made it, so nothing is learnt of raters (reward.raters).")
     engine = Engine(
         learners,
-        Rankings(groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings, budget=1024),
+        GroupedExamples(
+            groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings, budget=1024
+        ),
         objective,
         folder=folder,
         checkpoint_every=settings.checkpoint_every,

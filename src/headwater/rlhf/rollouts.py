@@ -13,6 +13,7 @@ from headwater.models.answer import Answer
 from headwater.models.generate import generate
 from headwater.models.model import Model
 from headwater.models.sampling import Sampling
+from headwater.objectives.policy import episode_row
 from headwater.rlhf.algorithm import (
     KLController,
     LengthController,
@@ -23,7 +24,6 @@ from headwater.rlhf.algorithm import (
 from headwater.rlhf.episodes import (
     Episodes,
     ended,
-    episode_row,
     log_probabilities_of,
     prompts_in_turn,
     response_mask,

@@ -13,7 +13,6 @@ from typing import Any
 from headwater.models.model import Model
 from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy
-from headwater.objectives.preference import Rankings
 from headwater.objectives.supervised import Supervised
 from headwater.rlhf.best_of_n import ExpertIteration, Rounds
 from headwater.rlhf.episodes import prompts_in_turn
@@ -28,7 +27,7 @@ from headwater.studies.methods_settings import GroupSettings, Settings
 from headwater.training.engine import Objective
 from headwater.training.learner import Learner
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
-from headwater.training.source import Source
+from headwater.training.source import GroupedExamples, Source
 
 FORWARD, TRAINED = 1, 3
 """Passes over a token's worth of weights: forward, and forward with backward."""
@@ -125,7 +124,7 @@ def _dpo(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training
     )
     objective = DirectPreference(own.beta, own.label_smoothing, basis.ppo.temperature)
     groups = pair_groups(best_and_worst(found), basis.reference, objective)
-    source = Rankings(groups, seed=seed, epochs=own.epochs, groups_per_update=own.batch_pairs)
+    source = GroupedExamples(groups, seed=seed, epochs=own.epochs, groups_per_update=own.batch_pairs)
     return Training(_alone(policy, own.optimiser), source, objective)
 
 
