@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +153,7 @@ class Preference:
         counts = {"loss": rankings, "accuracy": float((place[first] != place[second]).sum())}
         return counts | ({"prior": float(self.raters)} if self.raters else {})
 
-    def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
+    def loss(self, modules: Mapping[str, Any], batch: Batch) -> dict[str, Term]:
         scores = _scores(modules["reward"], batch)
         first, second, weights = self.pairs(batch)
         place, ranking, grade = (batch.per_row[name] for name in ("place", "ranking", "grade"))
@@ -166,7 +166,7 @@ class Preference:
         margin = self.margin * (grade[first] - grade[second]).abs().nan_to_num()
         agreement = None
         if self.raters:
-            reliability = cast(Reliability, modules["raters"])
+            reliability: Reliability = modules["raters"]
             agreement = reliability(batch.per_row["rater"][first])
             terms["prior"] = Term(reliability.penalty())
         losses = pair_loss(scores[first], scores[second], tied, margin, self.centring, agreement)

@@ -51,7 +51,7 @@ def run(stage: Stage) -> dict[str, Any]:
         folder=stage.folder,
         checkpoint_every=settings.checkpoint_every,
         label="pretrain",
-        after_step=OnTheWay(learner, tokenizer, heldout, settings, steps),
+        after_step=OnTheWay(model, learner, tokenizer, heldout, settings, steps),
         early_stopping=stopping,
         tensorboard=stage.recipe.tensorboard,
     )
@@ -144,16 +144,22 @@ class OnTheWay:
     """Held-out loss, and of models that write a sample, every so many steps: the hook of the engine."""
 
     def __init__(
-        self, learner: Learner, tokenizer: Tokenizer, heldout: HeldOut, settings: PretrainSettings, steps: int
+        self,
+        model: Model,
+        learner: Learner,
+        tokenizer: Tokenizer,
+        heldout: HeldOut,
+        settings: PretrainSettings,
+        steps: int,
     ) -> None:
-        self.learner, self.tokenizer, self.heldout, self.steps = learner, tokenizer, heldout, steps
+        self.model, self.learner, self.tokenizer, self.heldout, self.steps = model, learner, tokenizer, heldout, steps
         self.settings = settings
 
     def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
         line: dict[str, Any] = {"tokens": step * tokens_per_step(self.settings)}
         if step % self.settings.evaluate_every == 0 or step == self.steps:
             sampling = Sampling(40, temperature=0.7, stop_tokens=(self.tokenizer.end_of_text,))
-            model = self.learner.module
+            model = self.model
             with self.learner.as_released(), resting(model):
                 line |= self.heldout.quick(model)
                 if model.config.form == "decoder":

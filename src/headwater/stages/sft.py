@@ -64,7 +64,8 @@ def run(stage: Stage) -> dict[str, Any]:
     engine.resume()
     engine.fit()
     model.eval()
-    merge(engine.learners["model"].release())
+    engine.learners["model"].release()
+    merge(model)
     save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "model", model.config.context)
     after = bits_per_byte(model.frozen(DTYPES[precision]), heldout.fitting)["all"]
