@@ -45,9 +45,11 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.models.presets import config_of
+from headwater.models.sampling import Sampling
 from headwater.models.settings import ModelSettings
 from headwater.objectives.policy import Policy
 from headwater.recipe import load_recipe
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.rlhf.settings import PpoSettings
@@ -126,13 +128,10 @@ def headwater_way(material: Material, given: argparse.Namespace, precision: str)
     )
     dtype = DTYPES[precision]
     source = Rollouts(
-        policy,
-        critic,
-        reference.frozen(dtype),
-        reward.frozen(dtype),
+        Actors(policy, critic, reference.frozen(dtype), reward.frozen(dtype)),
         material.prompts,
         settings,
-        stop_tokens=(material.eos,) if material.ends else (),
+        Sampling(given.new_tokens, settings.temperature, stop_tokens=(material.eos,) if material.ends else ()),
         seed=1,
         precision=precision,
     )

@@ -28,6 +28,7 @@ from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.model import Model
 from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.episodes import log_probabilities_of
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.preference_pairs import Pair, pair_groups
@@ -150,13 +151,10 @@ def policy_gradient(estimator: str, problem: Problem, steps: int = 100) -> Model
         update_kl_limit=10.0,
     )
     source = Rollouts(
-        policy,
-        critic,
-        problem.reference,
-        problem.score,
+        Actors(policy, critic, problem.reference, problem.score),
         [toy.prompt],
         settings,
-        stop_tokens=toy.stop_tokens,
+        Sampling(toy.longest, stop_tokens=toy.stop_tokens),
         seed=problem.seed,
     )
     modules = {"policy": policy} | ({"critic": critic} if critic else {})

@@ -10,6 +10,7 @@ import torch
 
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.objectives.policy import Policy
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.episodes import log_probabilities_and_entropy_of, log_probabilities_of, values_of
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import raw_scores
@@ -45,7 +46,8 @@ def copying(rate, steps=50):
         cut = [list(ids).index(STOP) for ids in dialogues]
         return torch.tensor([copied(ids[:at], ids[at + 1 :]) for ids, at in zip(dialogues, cut, strict=True)])
 
-    source = Rollouts(policy, critic, copy.deepcopy(policy), score, prompts, given, stop_tokens=(STOP,), seed=1)
+    actors = Actors(policy, critic, copy.deepcopy(policy), score)
+    source = Rollouts(actors, prompts, given, Sampling(3, stop_tokens=(STOP,)), seed=1)
     modules = {"policy": policy, "critic": critic}
     learners = {
         name: learner(module, learning_rate=rate, epsilon=1e-5, schedule=given.schedule)
@@ -112,7 +114,6 @@ def test_a_reward_is_read_at_the_last_token_whatever_the_padding():
 
 
 def test_a_critic_of_another_form_is_refused():
-    given = PpoSettings(steps=1, episodes=2)
     policy = tiny_model(vocabulary=14, **PAIR)
     with pytest.raises(ValueError, match="both"):
-        Rollouts(policy, tiny_model("critic", vocabulary=14), policy, len, [[1]], given, stop_tokens=(3,), seed=1)
+        Actors(policy, tiny_model("critic", vocabulary=14), policy, len)

@@ -9,7 +9,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from headwater.models.sampling import Sampling
 from headwater.objectives.policy import Policy, k3
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.algorithm import group_normalised, leave_one_out
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.rollouts import Rollouts
@@ -30,7 +32,8 @@ def rollouts(estimator, **changes):
     policy = lively_model(vocabulary=14)
     reference = lively_model(seed=2, vocabulary=14)
     scorer = lambda dialogues: torch.tensor([float(sum(ids) % 7) for ids in dialogues])  # noqa: E731
-    return Rollouts(policy, None, reference, scorer, PROMPTS, given, stop_tokens=(3, 7), seed=2)
+    sampling = Sampling(given.max_new_tokens, stop_tokens=(3, 7))
+    return Rollouts(Actors(policy, None, reference, scorer), PROMPTS, given, sampling, seed=2)
 
 
 def advantages_of(source):
@@ -89,7 +92,7 @@ def test_grpo_compares_scores_alone_and_takes_the_kl_into_the_loss():
     torch.testing.assert_close(found, group_normalised(episodes.scores, 3), atol=1e-4, rtol=1e-4)
     objective = Policy(source.settings)
     batches = [batch for update in source._updates(episodes)[: source.settings.minibatches] for batch in update]
-    total = sum(float(objective.loss({"policy": source.policy}, b)["kl_loss"].sum.detach()) for b in batches)
+    total = sum(float(objective.loss({"policy": source.actors.policy}, b)["kl_loss"].sum.detach()) for b in batches)
     estimates = k3(episodes.log_probabilities, episodes.reference) * episodes.mask
     assert total == pytest.approx(0.3 * float(estimates.sum()), rel=1e-3)
 
@@ -97,16 +100,16 @@ def test_grpo_compares_scores_alone_and_takes_the_kl_into_the_loss():
 @pytest.mark.parametrize("estimator", ["rloo", "grpo"])
 def test_without_a_critic_the_policy_learns_from_the_first_iteration_on(estimator):
     source = rollouts(estimator, critic_warmup=2, steps=1)
-    before = weights_of(source.policy)
+    before = weights_of(source.actors.policy)
     lines = []
     engine = Engine(
-        {"policy": learner(source.policy)},
+        {"policy": learner(source.actors.policy)},
         source,
         Policy(source.settings),
         after_step=lambda _, metrics: lines.append(copy.copy(metrics)) or {},
     )
     engine.fit()
-    assert any(not torch.equal(before[name], weight) for name, weight in weights_of(source.policy).items())
+    assert any(not torch.equal(before[name], weight) for name, weight in weights_of(source.actors.policy).items())
     assert "value_loss" not in lines[0]
     assert ("kl_loss" in lines[0]) == (estimator == "grpo")
     assert "value_explained_variance" not in source.measured

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from headwater.errors import UserError
-from headwater.models.generate import Answer
+from headwater.models.generate import Answer, Sampling
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.episodes import log_probabilities_of, response_mask, values_of
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.sampler_check import check_sampler
@@ -25,14 +26,12 @@ def rollouts(scorer=None, critic=None, **changes):
     given = PpoSettings(**({"steps": 3, "episodes": 6, "max_new_tokens": 8, "minibatches": 2} | changes))
     policy = lively_model(vocabulary=14)
     reference = copy.deepcopy(policy)
+    scorer = scorer or (lambda dialogues: torch.tensor([float(len(ids)) for ids in dialogues]))
     return Rollouts(
-        policy,
-        critic or tiny_model("critic", vocabulary=14),
-        reference,
-        scorer or (lambda dialogues: torch.tensor([float(len(ids)) for ids in dialogues])),
+        Actors(policy, critic or tiny_model("critic", vocabulary=14), reference, scorer),
         PROMPTS,
         given,
-        stop_tokens=STOP,
+        Sampling(given.max_new_tokens, stop_tokens=STOP),
         seed=2,
         typical_length=4.0,
     )

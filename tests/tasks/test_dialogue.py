@@ -73,13 +73,12 @@ def test_prompts_that_leave_no_room_are_left_out_and_counted(samples: Path) -> N
     assert all(prompt.opening == "" and prompt.ids[-1] == tokenizer.assistant for prompt in found)
     sizes = sorted(len(prompt.ids) for prompt in found)
     between = recipe(sizes[len(sizes) // 2] + 8)
-    assert len(fitting(task, between, "train")) + left_out(task, between, ["train"]) == len(found)
-    assert left_out(task, between, ["train"]) > 0
+    assert len(fitting(found, between, "train")) + left_out(found, between) == len(found)
+    assert left_out(found, between) > 0
     with pytest.raises(UserError, match=r"No prompt for `train` leaves room for ppo\.max_new_tokens = 8"):
-        fitting(task, recipe(12), "train")
-    (samples / "prompts.jsonl").write_text("")
+        fitting(found, recipe(12), "train")
     with pytest.raises(UserError, match="No prompt falls to the share `select`"):
-        fitting(task, recipe(64), "select")
+        fitting([], recipe(64), "select")
 
 
 def rankings(count: int = 40, derived: bool = False) -> list[Ranking]:

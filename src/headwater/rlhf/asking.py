@@ -80,7 +80,7 @@ def choose_prompts(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) ->
         part = stage.recipe.feedback.prompts * SHARES[share] / total
         count = math.ceil(round(part, 6))  # at least one of each share
         # Another round asks others, as far as there are any.
-        found = some(fitting(task, stage.recipe, share), count, stage.seed + stage.recipe.round.number)
+        found = some(fitting(task.prompts(share), stage.recipe, share), count, stage.seed + stage.recipe.round.number)
         chosen += [(share, prompt) for prompt in found]
     return chosen
 

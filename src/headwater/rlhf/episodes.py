@@ -17,6 +17,7 @@ from headwater.models.sampling import Sampling
 from headwater.objectives.policy import episode_row, response_log_probabilities, response_values
 from headwater.rlhf.scoring import Scorer
 from headwater.rlhf.settings import PpoSettings
+from headwater.tasks.task import Prompt, some
 from headwater.training.batch import Batch, split_by_tokens
 from headwater.training.source import permutation
 
@@ -47,6 +48,12 @@ class Episodes:
 def kl_of_answers(log_probabilities: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     """Σ(log π − log π_ref) over the response tokens of each answer, in nats: [answers]. All else [answers, time]."""
     return ((log_probabilities - reference) * mask).sum(dim=1)
+
+
+def mean_kl(policy: Model, reference: Model, answers: Sequence[Answer], temperature: float) -> float:
+    """Mean over the policy's answers of Σ(log π − log π_ref) at the rollout temperature, in nats."""
+    own, theirs = (log_probabilities_of(model, answers, temperature) for model in (policy, reference))
+    return float(kl_of_answers(own, theirs, response_mask(answers)).mean())
 
 
 @torch.no_grad()
@@ -123,6 +130,20 @@ def answers_to(
 ) -> list[Answer]:
     """One answer per prompt; `label` stands on the progress bar."""
     return generate(policy, prompts, answer_sampling(ppo, tokenizer), answer_seeds(seed, len(prompts)), label=label)
+
+
+def start_answers(
+    prompts: Sequence[Sequence[int]], policy: Model, ppo: PpoSettings, tokenizer: Tokenizer, seed: int
+) -> list[Answer]:
+    """What the policy that PPO starts from (in a first round, SFT's) answers to training prompts: rewards are normalised over
+    these.
+    """
+    return answers_to(prompts, policy, ppo, tokenizer, seed, label="answers to normalise over")
+
+
+def shuffled_prompts(prompts: Sequence[Prompt], seed: int) -> list[tuple[int, ...]]:
+    """Their token ids in random order: the first of them are a sample of all."""
+    return [prompt.ids for prompt in some(prompts, len(prompts), seed)]
 
 
 def prompts_in_turn(prompts: Sequence[Sequence[int]], seed: int, first: int, count: int) -> list[Sequence[int]]:

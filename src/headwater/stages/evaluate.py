@@ -21,7 +21,7 @@ from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.rlhf.dialogues import answered_ids
-from headwater.rlhf.episodes import answers_to, kl_of_answers, log_probabilities_of, response_mask
+from headwater.rlhf.episodes import answers_to, log_probabilities_of, mean_kl, response_mask
 from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import raw_scores
@@ -45,8 +45,10 @@ def run(stage: Stage) -> dict[str, Any]:
         "after": load_model(stage.parent("ppo") / "model")[0].frozen(dtype),
     }
     given = heldout_prompts(stage, tokenizer)
-    answers = {
-        name: answer_all(stage, policy, given, tokenizer, f"answers {name}") for name, policy in policies.items()
+    prompts = [prompt.ids for prompt in given]
+    answers = {  # with the same seeds for both
+        name: answers_to(prompts, policy, recipe.ppo, tokenizer, stage.seed, f"answers {name}")
+        for name, policy in policies.items()
     }
     texts = {
         name: [answer_text(prompt, answer, tokenizer) for prompt, answer in zip(given, found, strict=True)]
@@ -58,6 +60,8 @@ def run(stage: Stage) -> dict[str, Any]:
     judge = train_judge(stage, tokenizer, precision).frozen(dtype)
     scores = judge_all(stage, given, texts, tokenizer, judge)
     varied = variety(own["before"], own["after"], 2)
+    pretrained = load_model(stage.parent("pretrain") / "model")[0].frozen(dtype)
+    people = people_wrote(stage, tokenizer, min(policy.config.context for policy in policies.values()))
     drop_checkpoints(stage.folder / "judge-training")
     return {
         "prompts": len(given),
@@ -65,7 +69,7 @@ def run(stage: Stage) -> dict[str, Any]:
         "compared_with": str(policy_before(stage)),
         "round": recipe.round.number,
         **win_rates(scores, own, recipe.evaluate.bootstrap, stage.seed),
-        "kl": kl_of(policies, answers["after"], recipe.ppo.temperature),
+        "kl": mean_kl(policies["after"], policies["before"], answers["after"], recipe.ppo.temperature),
         "distinct_2_ratio": varied.ratio,
         "distinct_2_before": varied.before,
         "distinct_2_after": varied.after,
@@ -73,7 +77,9 @@ def run(stage: Stage) -> dict[str, Any]:
     } | {
         f"{measure}_{name}": value
         for name in policies
-        for measure, value in _of_one(stage, policies[name], given, answers[name], own[name], tokenizer).items()
+        for measure, value in _of_one(
+            policies[name], pretrained, people, given, answers[name], own[name], tokenizer
+        ).items()
     }
 
 
@@ -101,11 +107,16 @@ def win_rates(
 
 
 def _of_one(
-    stage: Stage, policy: Model, given: list[Prompt], answers: list[Answer], texts: list[str], tokenizer: Tokenizer
+    policy: Model,
+    pretrained: Model,
+    people: Sequence[Text],
+    given: list[Prompt],
+    answers: list[Answer],
+    texts: list[str],
+    tokenizer: Tokenizer,
 ) -> dict[str, float]:
-    """What is measured of one policy alone; `texts` are the answers without their openings. The perplexity is that of the
-    answers to the pretrained model: what it thinks of texts that were written to please."""
-    people = people_wrote(stage, tokenizer, policy.config.context)
+    """What is measured of one policy alone; `people` is what they wrote, and `texts` are the answers without their openings.
+    The perplexity is that of the answers to the pretrained model: what it thinks of texts that were written to please."""
     read = prediction(policy, people) if people else None
     return {
         "length": mean_length(texts),
@@ -113,22 +124,14 @@ def _of_one(
         "repetition": repetition(texts),
         "bits_per_byte": read.bits_per_byte["all"] if read else math.nan,
         "calibration_error": read.calibration.error if read else math.nan,
-        "perplexity": perplexity_of(
-            load_model(stage.parent("pretrain") / "model")[0].frozen(policy.dtype), given, texts, tokenizer
-        ),
+        "perplexity": perplexity_of(pretrained, given, texts, tokenizer),
     }
 
 
 def heldout_prompts(stage: Stage, tokenizer: Tokenizer) -> list[Prompt]:
     """Prompts that nothing was trained on."""
-    found = fitting(task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, "prompt")
-    return some(found, stage.recipe.evaluate.prompts, stage.seed)
-
-
-def answer_all(stage: Stage, policy: Model, given: list[Prompt], tokenizer: Tokenizer, label: str) -> list[Answer]:
-    """One answer per prompt; the same seeds for every policy."""
-    prompts = [prompt.ids for prompt in given]
-    return answers_to(prompts, policy, stage.recipe.ppo, tokenizer, stage.seed, label)
+    found = task_of(stage.recipe, stage.parent("samples"), tokenizer).prompts("prompt")
+    return some(fitting(found, stage.recipe, "prompt"), stage.recipe.evaluate.prompts, stage.seed)
 
 
 def judge_all(
@@ -193,12 +196,6 @@ def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
     save_model(judge, stage.folder / "judge", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "judge", judge.config.context)
     return judge
-
-
-def kl_of(policies: dict[str, Model], answers: list[Answer], temperature: float) -> float:
-    """Mean over the answers of Σ(log π − log π_ref) at the rollout temperature, in nats."""
-    own, theirs = (log_probabilities_of(policies[name], answers, temperature) for name in ("after", "before"))
-    return float(kl_of_answers(own, theirs, response_mask(answers)).mean())
 
 
 def perplexity_of(model: Model, given: list[Prompt], texts: list[str], tokenizer: Tokenizer) -> float:

@@ -13,11 +13,10 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback.reader import Ranking
 from headwater.feedback.settings import RoundSettings
 from headwater.feedback.store import Store
-from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.progress import Progress
-from headwater.rlhf.episodes import answers_to
+from headwater.rlhf.episodes import shuffled_prompts, start_answers
 from headwater.rlhf.policies import start_of
 from headwater.rlhf.reward_quality import RewardQuality, measure_on_pairs, measure_on_ratings
 from headwater.rlhf.reward_training import RATERS, drop_checkpoints, train_reward_model
@@ -27,7 +26,7 @@ from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import read_lines
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import fitting, some
+from headwater.tasks.task import Task, fitting
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -46,7 +45,10 @@ def run(stage: Stage) -> dict[str, Any]:
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     policy, _ = load_model(stage.parent("sft") / "model")
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
-    answers = start_answers(stage, load_model(start_of(stage).model)[0].frozen(DTYPES[precision]), tokenizer)
+    task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
+    prompts = shuffled_prompts(fitting(task.prompts("train"), stage.recipe, "train"), stage.seed)
+    start = load_model(start_of(stage).model)[0].frozen(DTYPES[precision])
+    answers = start_answers(prompts[: settings.normalise_samples], start, stage.recipe.ppo, tokenizer, stage.seed)
     dialogues = [answer.prompt + answer.tokens for answer in answers]
     with Store(stage.parent("feedback") / STORE, read_only=True) as store:
         rankings = {share: list(store.rankings(share)) for share in ("train", "select", "prompt")}
@@ -76,7 +78,7 @@ def run(stage: Stage) -> dict[str, Any]:
     with Progress("measure the reward model"):
         members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
         members = members.frozen(DTYPES[precision])
-        quality = quality_of(stage, members, rankings, tokenizer)
+        quality = quality_of(stage, task, members, rankings, tokenizer)
         metrics = quality.metrics()
         if len(names) > 1:
             metrics["spread_sft"] = spread(members.each(dialogues))
@@ -91,23 +93,17 @@ def run(stage: Stage) -> dict[str, Any]:
 
 
 def quality_of(
-    stage: Stage, members: RewardEnsemble, rankings: Mapping[str, Sequence[Ranking]], tokenizer: Tokenizer
+    stage: Stage,
+    task: Task,
+    members: RewardEnsemble,
+    rankings: Mapping[str, Sequence[Ranking]],
+    tokenizer: Tokenizer,
 ) -> RewardQuality:
     """How the reward orders what nothing was trained on. rankings: by share."""
-    if task_of(stage.recipe, stage.parent("samples"), tokenizer).kind == "dialogue":
+    if task.kind == "dialogue":
         return measure_on_pairs(members, rankings["train"], rankings["prompt"], tokenizer, stage.seed)
     train, heldout = (read_lines(stage.parent("samples") / "reviews.jsonl", share) for share in ("train", "prompt"))
     return measure_on_ratings(members, train, heldout, stage.recipe.sft.instructions, tokenizer, stage.seed)
-
-
-def start_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[Answer]:
-    """What the policy that PPO starts from (in a first round, SFT's) answers to training prompts: rewards are normalised over
-    these.
-    """
-    recipe = stage.recipe
-    given = fitting(task_of(recipe, stage.parent("samples"), tokenizer), recipe, "train")
-    prompts = [prompt.ids for prompt in some(given, recipe.reward.normalise_samples, stage.seed)]
-    return answers_to(prompts, policy, recipe.ppo, tokenizer, stage.seed, label="answers to normalise over")
 
 
 def mixed(rankings: list[Ranking], settings: RoundSettings) -> list[Ranking]:

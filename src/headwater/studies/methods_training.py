@@ -14,6 +14,7 @@ from headwater.models.model import Model
 from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy
 from headwater.objectives.supervised import Supervised
+from headwater.rlhf.actors import Actors, critic_for, learners_of
 from headwater.rlhf.best_of_n import ExpertIteration, Rounds
 from headwater.rlhf.episodes import prompts_in_turn
 from headwater.rlhf.estimators import ESTIMATORS
@@ -21,7 +22,6 @@ from headwater.rlhf.preference_pairs import best_and_worst, pair_groups
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.settings import PpoSettings
 from headwater.settings import validate_as
-from headwater.stages.ppo import critic_for, learners_of
 from headwater.studies.methods_basis import Basis
 from headwater.studies.methods_settings import GroupSettings, Settings
 from headwater.training.engine import Objective
@@ -72,13 +72,10 @@ def policy_gradient(basis: Basis, ppo: PpoSettings, policy: Model, seed: int) ->
     """PPO, RLOO or GRPO, as its settings say."""
     critic = critic_for(ppo, basis.reward.model, seed)
     source = Rollouts(
-        policy,
-        critic,
-        basis.reference,
-        basis.reward,
+        Actors(policy, critic, basis.reference, basis.reward),
         basis.prompts,
         ppo,
-        stop_tokens=basis.sampling.stop_tokens,
+        basis.sampling,
         seed=seed,
         typical_length=basis.stage.metrics_of("reward")["sft_length"],
     )

@@ -89,9 +89,8 @@ def room_of(recipe: Recipe) -> int:
     return recipe.pretrain.model.context - recipe.ppo.max_new_tokens
 
 
-def fitting(task: Task, recipe: Recipe, share: str) -> list[Prompt]:
+def fitting(found: Sequence[Prompt], recipe: Recipe, share: str) -> list[Prompt]:
     """The prompts of a share that leave room for an answer. Raises UserError where there is none."""
-    found = task.prompts(share)
     kept = [prompt for prompt in found if len(prompt.ids) <= room_of(recipe)]
     if kept:
         return kept
@@ -100,7 +99,7 @@ def fitting(task: Task, recipe: Recipe, share: str) -> list[Prompt]:
             f"No prompt for `{share}` leaves room for ppo.max_new_tokens = {recipe.ppo.max_new_tokens} in a context of "
             f"{recipe.pretrain.model.context}: make the answers shorter or the context longer."
         )
-    if task.kind == "continuation":
+    if recipe.dialogues is None:
         raise UserError(
             f"No sentence is long enough for an opening of {recipe.sft.opening_words[0]} words: lower sft.opening_words."
         )
@@ -109,6 +108,6 @@ def fitting(task: Task, recipe: Recipe, share: str) -> list[Prompt]:
     )
 
 
-def left_out(task: Task, recipe: Recipe, shares: Iterable[str]) -> int:
+def left_out(found: Iterable[Prompt], recipe: Recipe) -> int:
     """How many prompts are too long for the context."""
-    return sum(len(prompt.ids) > room_of(recipe) for share in shares for prompt in task.prompts(share))
+    return sum(len(prompt.ids) > room_of(recipe) for prompt in found)
