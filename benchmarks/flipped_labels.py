@@ -36,7 +36,7 @@ from headwater.rlhf.settings import RewardSettings
 from headwater.runs import Run
 from headwater.stages.feedback import STORE
 from headwater.tasks.continuation import read_lines
-from headwater.tasks.task import asked
+from headwater.tasks.task import user_turn
 from headwater.training.batch import Batch
 from headwater.training.precision import choose_precision
 from measuring import show, write_json
@@ -50,7 +50,7 @@ class FlippedPairs(Preference):
 
     def __init__(self, *given: Any, share: float, flips: int, **more: Any) -> None:
         super().__init__(*given, **more)
-        if self.form != "pairs":
+        if self.loss_name != "pairs":
             raise ValueError("only pairs can be turned round: use the loss `pairs`")
         self.share, self.seed = share, flips
 
@@ -98,7 +98,7 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
     lines = read_lines(run.stage("samples") / "reviews.jsonl", "prompt")
     instructions = sft["settings"]["instructions"]
     context = model.config.context
-    dialogues = [answered_ids(asked(instructions[line.source]), line.text, tokenizer, context) for line in lines]
+    dialogues = [answered_ids(user_turn(instructions[line.source]), line.text, tokenizer, context) for line in lines]
     scores = raw_scores(model, dialogues).numpy()
     return pair_accuracy(scores, [line.mean for line in lines], GAP, [line.source for line in lines], seed=seed)
 

@@ -54,7 +54,7 @@ from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.rlhf.settings import PpoSettings
 from headwater.tasks.continuation import openings, read_lines
-from headwater.tasks.task import some
+from headwater.tasks.task import sample
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import keep_freed_memory
@@ -102,7 +102,7 @@ def material_of_run(folder: Path, given: argparse.Namespace) -> Material:
     recipe = load_recipe(given.run / "recipe.yaml")
     lines = read_lines(given.run / "samples" / "reviews.jsonl", "train")
     found = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
-    prompts = [list(opening.ids) for opening in some(found, given.prompts, 1)]
+    prompts = [list(opening.ids) for opening in sample(found, given.prompts, 1)]
     return Material(folder, prompts, tokenizer.pad, tokenizer.end_of_turn, ends=True)
 
 

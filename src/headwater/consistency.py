@@ -23,7 +23,7 @@ from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Run
 from headwater.tasks.continuation import read_lines
-from headwater.tasks.task import asked
+from headwater.tasks.task import user_turn
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class RewardJudge:
     def score(self, instructions: Sequence[str], answers: Sequence[str]) -> Array:
         """[answers]"""
         dialogues = [
-            answered_ids(asked(said), answer, self.tokenizer, self.model.config.context)
+            answered_ids(user_turn(said), answer, self.tokenizer, self.model.config.context)
             for said, answer in zip(instructions, answers, strict=True)
         ]
         return raw_scores(self.model, dialogues).numpy().astype(np.float64)

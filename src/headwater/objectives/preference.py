@@ -125,7 +125,7 @@ class Preference:
         raters: int = 0,
     ) -> None:
         self.ties, self.margin, self.centring = ties, margin, centring
-        self.form, self.raters = loss, raters
+        self.loss_name, self.raters = loss, raters
 
     def prepare(
         self,
@@ -159,7 +159,7 @@ class Preference:
         place, ranking, grade = (batch.per_row[name] for name in ("place", "ranking", "grade"))
         tied = place[first] == place[second]
         terms = {"accuracy": Term(((scores[first] > scores[second]) & ~tied).sum().float(), weight=0)}
-        if self.form == "plackett-luce":
+        if self.loss_name == "plackett-luce":
             total = plackett_luce_loss(scores, place, ranking, self.ties).sum()
             total = total + self.centring * ((scores[first] + scores[second]) ** 2 * weights).sum()
             return {"loss": Term(total), **terms}

@@ -17,7 +17,7 @@ from headwater.models.sampling import Sampling
 from headwater.objectives.policy import episode_row, response_log_probabilities, response_values
 from headwater.rlhf.scoring import Scorer
 from headwater.rlhf.settings import PpoSettings
-from headwater.tasks.task import Prompt, some
+from headwater.tasks.task import Prompt, sample
 from headwater.training.batch import Batch, split_by_tokens
 from headwater.training.source import permutation
 
@@ -143,7 +143,7 @@ def start_answers(
 
 def shuffled_prompts(prompts: Sequence[Prompt], seed: int) -> list[tuple[int, ...]]:
     """Their token ids in random order: the first of them are a sample of all."""
-    return [prompt.ids for prompt in some(prompts, len(prompts), seed)]
+    return [prompt.ids for prompt in sample(prompts, len(prompts), seed)]
 
 
 def prompts_in_turn(prompts: Sequence[Sequence[int]], seed: int, first: int, count: int) -> list[Sequence[int]]:

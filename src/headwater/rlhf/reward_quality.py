@@ -23,7 +23,7 @@ from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.scoring import RewardEnsemble, spread
 from headwater.tasks.continuation import Line
 from headwater.tasks.dialogue import ordered_pairs, pairs_of
-from headwater.tasks.task import asked
+from headwater.tasks.task import user_turn
 
 Array = NDArray[np.float64]
 
@@ -95,7 +95,7 @@ def measure_on_ratings(
 ) -> RewardQuality:
     """On rated sentences; the baselines learn from `train`. instructions: {source: what is asked for}."""
     context = members.model.config.context
-    dialogues = [answered_ids(asked(instructions[line.source]), line.text, tokenizer, context) for line in heldout]
+    dialogues = [answered_ids(user_turn(instructions[line.source]), line.text, tokenizer, context) for line in heldout]
     found = _Scores.of(members, dialogues)
     texts, means = [line.text for line in heldout], [line.mean for line in heldout]
     sources = [line.source for line in heldout]

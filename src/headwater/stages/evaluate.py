@@ -29,7 +29,7 @@ from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import Prompt, answer_text, fitting, some
+from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -131,7 +131,7 @@ def _of_one(
 def heldout_prompts(stage: Stage, tokenizer: Tokenizer) -> list[Prompt]:
     """Prompts that nothing was trained on."""
     found = task_of(stage.recipe, stage.parent("samples"), tokenizer).prompts("prompt")
-    return some(fitting(found, stage.recipe, "prompt"), stage.recipe.evaluate.prompts, stage.seed)
+    return sample(prompts_that_fit(found, stage.recipe, "prompt"), stage.recipe.evaluate.prompts, stage.seed)
 
 
 def judge_all(
@@ -215,7 +215,7 @@ def perplexity_of(model: Model, given: list[Prompt], texts: list[str], tokenizer
 def people_wrote(stage: Stage, tokenizer: Tokenizer, context: int) -> list[Text]:
     """What people wrote in held-out dialogues, the end of the turn included: so many texts as answers are asked for."""
     found = task_of(stage.recipe, stage.parent("samples"), tokenizer).demonstrations("prompt")
-    return some([text for text in found if len(text.row) <= context], stage.recipe.evaluate.prompts, stage.seed)
+    return sample([text for text in found if len(text.row) <= context], stage.recipe.evaluate.prompts, stage.seed)
 
 
 def write_answers(

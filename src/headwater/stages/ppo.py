@@ -30,7 +30,7 @@ from headwater.rlhf.selection import LENGTH_RANGE, BestPolicy, CheckpointSelecti
 from headwater.runs import Stage
 from headwater.stages.pretrain import texts_to_learn
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import fitting, left_out
+from headwater.tasks.task import count_too_long, prompts_that_fit
 from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
@@ -47,7 +47,8 @@ def run(stage: Stage) -> dict[str, Any]:
     task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
     found = {share: task.prompts(share) for share in ("train", "select")}
     prompts = {
-        share: shuffled_prompts(fitting(of_share, stage.recipe, share), stage.seed) for share, of_share in found.items()
+        share: shuffled_prompts(prompts_that_fit(of_share, stage.recipe, share), stage.seed)
+        for share, of_share in found.items()
     }
     policy, _ = load_model(start_of(stage).model)
     reward, start = reward_of(stage, policy, prompts["train"], tokenizer)
@@ -91,7 +92,7 @@ def run(stage: Stage) -> dict[str, Any]:
         "steps": settings.steps,
         "episodes": settings.steps * settings.episodes,
         "prompts": len(prompts["train"]),
-        "prompts_too_long": left_out([*found["train"], *found["select"]], stage.recipe),
+        "prompts_too_long": count_too_long([*found["train"], *found["select"]], stage.recipe),
         "warnings": selection.monitors.warnings,
     }
 

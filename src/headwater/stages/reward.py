@@ -26,7 +26,7 @@ from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import read_lines
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import Task, fitting
+from headwater.tasks.task import Task, prompts_that_fit
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -46,7 +46,7 @@ def run(stage: Stage) -> dict[str, Any]:
     policy, _ = load_model(stage.parent("sft") / "model")
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
-    prompts = shuffled_prompts(fitting(task.prompts("train"), stage.recipe, "train"), stage.seed)
+    prompts = shuffled_prompts(prompts_that_fit(task.prompts("train"), stage.recipe, "train"), stage.seed)
     start = load_model(start_of(stage).model)[0].frozen(DTYPES[precision])
     answers = start_answers(prompts[: settings.normalise_samples], start, stage.recipe.ppo, tokenizer, stage.seed)
     dialogues = [answer.prompt + answer.tokens for answer in answers]

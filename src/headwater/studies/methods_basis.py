@@ -28,7 +28,7 @@ from headwater.runs import Stage
 from headwater.stages.evaluate import heldout_prompts, judge_all
 from headwater.stages.feedback import STORE
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import Prompt, answer_text, fitting, some
+from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
 
 NEEDED = ("samples", "pretrain", "sft", "feedback", "reward", "evaluate")
 """Stages whose files are read."""
@@ -95,7 +95,7 @@ class Basis:
     def reward_of_few(self, rankings: int, folder: Path, seed: int) -> RewardModel:
         """A reward model as the run's own, but that it learnt from so many of its rankings; its training lies in `folder`."""
         with Store(self.stages["feedback"] / STORE, read_only=True) as store:
-            known = some(list(store.rankings("train")), rankings, seed)
+            known = sample(list(store.rankings("train")), rankings, seed)
         model = train_reward_model(
             self.new_policy(),
             known,
@@ -140,7 +140,7 @@ class Basis:
 
     def _shuffled(self, share: str) -> list[tuple[int, ...]]:
         found = task_of(self.recipe, self.stages["samples"], self.tokenizer).prompts(share)
-        return shuffled_prompts(fitting(found, self.recipe, share), self.stage.seed)
+        return shuffled_prompts(prompts_that_fit(found, self.recipe, share), self.stage.seed)
 
     @cached_property
     def yardstick(self) -> Yardstick:

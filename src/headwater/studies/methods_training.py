@@ -15,7 +15,7 @@ from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy
 from headwater.objectives.supervised import Supervised
 from headwater.rlhf.actors import Actors, critic_for, learners_of
-from headwater.rlhf.best_of_n import ExpertIteration, Rounds
+from headwater.rlhf.best_of_n import ExpertIteration, ExpertIterationPlan
 from headwater.rlhf.episodes import prompts_in_turn
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.preference_pairs import best_and_worst, pair_groups
@@ -128,14 +128,14 @@ def _dpo(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training
 def _rejection(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training:
     own = settings.rejection
     passes = own.answers * 2 * FORWARD + own.epochs * TRAINED
-    rounds = Rounds(
-        count=own.rounds,
+    plan = ExpertIterationPlan(
+        rounds=own.rounds,
         prompts=max(1, round(budget(basis, settings) / passes / own.rounds)),
         n=own.answers,
         epochs=own.epochs,
         rows_per_update=own.batch_examples,
     )
-    source = ExpertIteration(basis.scored_policy(policy), basis.prompts, rounds, seed)
+    source = ExpertIteration(basis.scored_policy(policy), basis.prompts, plan, seed)
     return Training(_alone(policy, own.optimiser, name="model"), source, Supervised())
 
 

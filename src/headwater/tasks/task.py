@@ -68,7 +68,7 @@ class Task(Protocol):
         ...
 
 
-def asked(instruction: str) -> tuple[Message, ...]:
+def user_turn(instruction: str) -> tuple[Message, ...]:
     """A request of the user's as a conversation."""
     return ({"role": "user", "content": instruction},)
 
@@ -78,20 +78,20 @@ def answer_text(prompt: Prompt, answer: Answer, tokenizer: Tokenizer) -> str:
     return prompt.opening + tokenizer.decode(answer.tokens)
 
 
-def some(found: Sequence[Item], count: int, seed: int) -> list[Item]:
+def sample(found: Sequence[Item], count: int, seed: int) -> list[Item]:
     """`count` of them, or all, drawn without regard to their order in the file: sources stand there one by one."""
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)).tolist()
     return [found[index] for index in order[:count]]
 
 
-def room_of(recipe: Recipe) -> int:
+def longest_prompt(recipe: Recipe) -> int:
     """Longest prompt, in tokens, that leaves room for an answer."""
     return recipe.pretrain.model.context - recipe.ppo.max_new_tokens
 
 
-def fitting(found: Sequence[Prompt], recipe: Recipe, share: str) -> list[Prompt]:
+def prompts_that_fit(found: Sequence[Prompt], recipe: Recipe, share: str) -> list[Prompt]:
     """The prompts of a share that leave room for an answer. Raises UserError where there is none."""
-    kept = [prompt for prompt in found if len(prompt.ids) <= room_of(recipe)]
+    kept = [prompt for prompt in found if len(prompt.ids) <= longest_prompt(recipe)]
     if kept:
         return kept
     if found:
@@ -108,6 +108,6 @@ def fitting(found: Sequence[Prompt], recipe: Recipe, share: str) -> list[Prompt]
     )
 
 
-def left_out(found: Iterable[Prompt], recipe: Recipe) -> int:
+def count_too_long(found: Iterable[Prompt], recipe: Recipe) -> int:
     """How many prompts are too long for the context."""
-    return sum(len(prompt.ids) > room_of(recipe) for prompt in found)
+    return sum(len(prompt.ids) > longest_prompt(recipe) for prompt in found)
