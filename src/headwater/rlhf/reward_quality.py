@@ -99,10 +99,8 @@ def measure_on_ratings(
     found = _Scores.of(members, dialogues)
     texts, means = [line.text for line in heldout], [line.mean for line in heldout]
     sources = [line.source for line in heldout]
-    words, length = (
-        baseline.fit([line.text for line in train], [line.mean for line in train]).score(texts)
-        for baseline in (BagOfWords(), Length())
-    )
+    learnt = [line.text for line in train], [line.mean for line in train]
+    words, length = BagOfWords().fit(*learnt).score(texts), Length().fit(*learnt).score(texts)
     rated = set_of(train[0].source)
     first = np.flatnonzero(np.array(sources) == rated.sources[0])
     clear = _accuracy_on(first, found.reward, heldout, seed)
@@ -147,7 +145,7 @@ def measure_on_pairs(
         [side if pair.first_is_better else side[::-1] for side, pair in zip(sides, pairs, strict=True)]
     ).T
     right = accuracy(found.reward[first] - found.reward[second], pairs, seed=seed)
-    words, length = (_baseline(scorer, train, pairs, seed) for scorer in (PairBagOfWords(), PairLength()))
+    words, length = _baseline(PairBagOfWords(), train, pairs, seed), _baseline(PairLength(), train, pairs, seed)
     probabilities = sigmoid((found.raw[first] - found.raw[second]).astype(np.float64))
     return RewardQuality(
         "pairs",

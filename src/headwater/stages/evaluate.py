@@ -20,11 +20,10 @@ from headwater.feedback.store import Store
 from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
-from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.episodes import answers_to, log_probabilities_of, mean_kl, response_mask
+from headwater.rlhf.judging import JudgePanel
 from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
-from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
@@ -58,7 +57,7 @@ def run(stage: Stage) -> dict[str, Any]:
     own = {name: [tokenizer.decode(answer.tokens) for answer in found] for name, found in answers.items()}
     write_answers(stage, given, answers, texts)
     judge = train_judge(stage, tokenizer, precision).frozen(dtype)
-    scores = judge_all(stage, given, texts, tokenizer, judge)
+    scores = panel_of(stage, judge, tokenizer).scores(given, texts)
     varied = variety(own["before"], own["after"], 2)
     pretrained = load_model(stage.parent("pretrain") / "model")[0].frozen(dtype)
     people = people_wrote(stage, tokenizer, min(policy.config.context for policy in policies.values()))
@@ -89,7 +88,7 @@ def win_rates(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Of each judge, with intervals: as they are, and with the answers' length taken out. scores: as `judge_all` gives them;
+    """Of each judge, with intervals: as they are, and with the answers' length taken out. scores: as `JudgePanel` gives them;
     texts: the answers without their openings, by policy."""
     long = {name: lengths(said) for name, said in texts.items()}
     plain, controlled = {}, {}
@@ -134,33 +133,13 @@ def heldout_prompts(stage: Stage, tokenizer: Tokenizer) -> list[Prompt]:
     return sample(prompts_that_fit(found, stage.recipe, "prompt"), stage.recipe.evaluate.prompts, stage.seed)
 
 
-def judge_all(
-    stage: Stage, given: list[Prompt], texts: dict[str, list[str]], tokenizer: Tokenizer, judge: Model
-) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Scores by judge and policy. The judges, of which `judge` is the reward model, learnt from the judges' share alone; the
-    lexicon never learnt. Whoever judged the policies' answers in training is no judge here.
-    """
-    instructions = [prompt.instruction for prompt in given]
-    others = [
-        each
-        for each in task_of(stage.recipe, stage.parent("samples"), tokenizer).judges(
-            lambda: judges_rankings(stage), half_of_judges(stage)
-        )
-        if f"simulated:{each.name}" not in annotators_of(stage)
-    ]
-    return {
-        "reward_model": {
-            name: raw_scores(
-                judge,
-                [
-                    answered_ids(prompt.conversation, text, tokenizer, judge.config.context)
-                    for prompt, text in zip(given, found, strict=True)
-                ],
-            ).numpy()
-            for name, found in texts.items()
-        },
-        **{each.name: {name: each.score(instructions, found) for name, found in texts.items()} for each in others},
-    }
+def panel_of(stage: Stage, judge: Model, tokenizer: Tokenizer) -> JudgePanel:
+    """The judges, of which `judge` is the reward model. Whoever judged the policies' answers in training is no judge here."""
+    task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
+    found = task.judges(lambda: judges_rankings(stage), half_of_judges(stage))
+    return JudgePanel(
+        judge, tokenizer, [each for each in found if f"simulated:{each.name}" not in annotators_of(stage)]
+    )
 
 
 def half_of_judges(stage: Stage) -> Half | None:

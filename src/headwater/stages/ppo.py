@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,19 +81,22 @@ def run(stage: Stage) -> dict[str, Any]:
     after = yardstick.measure(policy)
     save_policy_and_critic(stage, policy, critic, tokenizer)
     return {
-        "kl": after["kl"],
-        "reward_before": before["reward"],
-        "reward_after": after["reward"],
-        "selection_before": before["selection_reward"],
-        "selection_after": after["selection_reward"],
-        "length_before": before["length"],
-        "length_after": after["length"],
+        **compared(before, after),
         "chosen_step": best.step,
         "steps": settings.steps,
         "episodes": settings.steps * settings.episodes,
         "prompts": len(prompts["train"]),
         "prompts_too_long": count_too_long([*found["train"], *found["select"]], stage.recipe),
         "warnings": selection.monitors.warnings,
+    }
+
+
+def compared(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of what the yardstick measured."""
+    names = {"reward": "reward", "selection": "selection_reward", "length": "length"}
+    both = {"before": before, "after": after}
+    return {"kl": after["kl"]} | {
+        f"{short}_{when}": found[name] for short, name in names.items() for when, found in both.items()
     }
 
 

@@ -25,7 +25,7 @@ from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, 
 from headwater.rlhf.selection import Yardstick
 from headwater.rlhf.settings import PpoSettings
 from headwater.runs import Stage
-from headwater.stages.evaluate import heldout_prompts, judge_all
+from headwater.stages.evaluate import heldout_prompts, panel_of
 from headwater.stages.feedback import STORE
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
@@ -179,7 +179,7 @@ class Basis:
             for name, found in both.items()
         }
         own = {name: [self.tokenizer.decode(answer.tokens) for answer in found] for name, found in both.items()}
-        scores = judge_all(self.stage, self.given, texts, self.tokenizer, self.judge)
+        scores = panel_of(self.stage, self.judge, self.tokenizer).scores(self.given, texts)
         return {
             "win_rate": {name: win_rate(pair["before"], pair["after"]).rate for name, pair in scores.items()},
             "selection_reward": float(scored(self.selection, answers, self.ppo.missing_stop_reward).mean()),
