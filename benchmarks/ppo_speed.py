@@ -48,14 +48,16 @@ from headwater.models.layout import load_model, save_model
 from headwater.models.lora import adapt, without_adapters
 from headwater.models.model import Model
 from headwater.models.presets import config_of
+from headwater.models.sampling import Sampling
 from headwater.models.settings import LoraSettings, ModelSettings
 from headwater.objectives.policy import Policy
 from headwater.recipe import load_recipe
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.rlhf.settings import PpoSettings
 from headwater.tasks.continuation import openings, read_lines
-from headwater.tasks.task import some
+from headwater.tasks.task import sample
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import keep_freed_memory
@@ -103,7 +105,7 @@ def material_of_run(folder: Path, given: argparse.Namespace) -> Material:
     recipe = load_recipe(given.run / "recipe.yaml")
     lines = read_lines(given.run / "samples" / "reviews.jsonl", "train")
     found = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
-    prompts = [list(opening.ids) for opening in some(found, given.prompts, 1)]
+    prompts = [list(opening.ids) for opening in sample(found, given.prompts, 1)]
     return Material(folder, prompts, tokenizer.pad, tokenizer.end_of_turn, ends=True)
 
 
@@ -133,13 +135,10 @@ def headwater_way(material: Material, given: argparse.Namespace, precision: str)
         schedule=constant,
     )
     source = Rollouts(
-        policy,
-        critic,
-        reference,
-        reward.frozen(dtype),
+        Actors(policy, critic, reference, reward.frozen(dtype)),
         material.prompts,
         settings,
-        stop_tokens=(material.eos,) if material.ends else (),
+        Sampling(given.new_tokens, settings.temperature, stop_tokens=(material.eos,) if material.ends else ()),
         seed=1,
         precision=precision,
     )

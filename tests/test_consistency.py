@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headwater.consistency import PolicyJudge, consistency
+from headwater.consistency import PolicyJudge, RewardJudge, consistency
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.models.layout import load_model
@@ -41,6 +41,13 @@ def test_a_model_of_either_kind(tmp_path: Path, run: Run, kind: str) -> None:
     assert found.changes["upper case"].shift > 0
     assert str(found) == str(consistency(run, folder, typos=0.5, seed=1, most=20))
     assert len(str(found).splitlines()) == 2 + len(found.changes)
+
+
+def test_a_reward_model_reads_no_more_than_the_positions_that_it_has_learnt(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m", kind="reward", positions="learned", context=12)
+    judge = RewardJudge(load_model(folder)[0], Tokenizer.load(folder))
+    long = "The river is long, and so is the way to the hill and to the town."
+    assert np.isfinite(judge.score(["Write."] * 2, [long, "A town."])).all()
 
 
 def test_a_policy_judges_each_text_by_itself(tmp_path: Path) -> None:

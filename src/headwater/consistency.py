@@ -19,10 +19,11 @@ from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.objectives.supervised import Span, Supervised
 from headwater.recipe import load_recipe
+from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Run
 from headwater.tasks.continuation import read_lines
-from headwater.tasks.task import asked, whole
+from headwater.tasks.task import user_turn
 
 Array = NDArray[np.float64]
 
@@ -58,9 +59,11 @@ class RewardJudge:
 
     def score(self, instructions: Sequence[str], answers: Sequence[str]) -> Array:
         """[answers]"""
-        pairs = zip(instructions, answers, strict=True)
-        scores = raw_scores(self.model, [whole(asked(said), answer, self.tokenizer) for said, answer in pairs])
-        return scores.numpy().astype(np.float64)
+        dialogues = [
+            answered_ids(user_turn(said), answer, self.tokenizer, self.model.config.context)
+            for said, answer in zip(instructions, answers, strict=True)
+        ]
+        return raw_scores(self.model, dialogues).numpy().astype(np.float64)
 
 
 class PolicyJudge:

@@ -99,9 +99,9 @@ def test_a_reward_model_that_is_no_better_than_length_is_refused_before_any_trai
 def test_a_missing_normaliser_is_refused_before_any_training(parents, tmp_path, capsys):
     save_model(tiny_model("reward", vocabulary=VOCABULARY), parents["reward"] / "model", pad=0, eos=4)
     with pytest.raises(UserError, match="no normaliser"):
-        ppo.reward_of(stage(parents, tmp_path / "ppo"), tiny_model(vocabulary=VOCABULARY), small_tokenizer())
+        ppo.reward_of(stage(parents, tmp_path / "ppo"), tiny_model(vocabulary=VOCABULARY), [], small_tokenizer())
     reward, _ = ppo.reward_of(
-        stage(parents, tmp_path / "ppo", {"gate": False}), tiny_model(vocabulary=VOCABULARY), small_tokenizer()
+        stage(parents, tmp_path / "ppo", {"gate": False}), tiny_model(vocabulary=VOCABULARY), [], small_tokenizer()
     )
     assert reward.gain == 1.0
     assert "no normaliser" in capsys.readouterr().err
@@ -110,13 +110,13 @@ def test_a_missing_normaliser_is_refused_before_any_training(parents, tmp_path, 
 def test_the_critic_starts_from_the_reward_or_else_from_the_policy(parents, tmp_path):
     policy, tokenizer = load_model(parents["sft"] / "model")[0], small_tokenizer()
     ensemble, start = ppo.reward_of(
-        stage(parents, tmp_path / "ppo", reward={"members": 2, "pessimism": 0.5}), policy, tokenizer
+        stage(parents, tmp_path / "ppo", reward={"members": 2, "pessimism": 0.5}), policy, [], tokenizer
     )
     assert len(ensemble.members) == 2
     assert ensemble.pessimism == 0.5
     assert start is ensemble.model
     settings = {"reward": "python:json:dumps", "normalise": False}
-    reward, start = ppo.reward_of(stage(parents, tmp_path / "ppo", settings), policy, tokenizer)
+    reward, start = ppo.reward_of(stage(parents, tmp_path / "ppo", settings), policy, [], tokenizer)
     assert (reward.gain, reward.bias) == (1.0, 0.0)
     assert start is policy
     critic = start.with_head("critic", 1)

@@ -17,7 +17,7 @@ from headwater.recipe import Recipe
 from headwater.stages.reward import mixed
 from headwater.tasks.dialogue import Dialogue, pairs_of, spans_of
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import fitting, left_out
+from headwater.tasks.task import count_too_long, prompts_that_fit
 from words import small_tokenizer
 
 TURNS = [
@@ -73,13 +73,12 @@ def test_prompts_that_leave_no_room_are_left_out_and_counted(samples: Path) -> N
     assert all(prompt.opening == "" and prompt.ids[-1] == tokenizer.assistant for prompt in found)
     sizes = sorted(len(prompt.ids) for prompt in found)
     between = recipe(sizes[len(sizes) // 2] + 8)
-    assert len(fitting(task, between, "train")) + left_out(task, between, ["train"]) == len(found)
-    assert left_out(task, between, ["train"]) > 0
+    assert len(prompts_that_fit(found, between, "train")) + count_too_long(found, between) == len(found)
+    assert count_too_long(found, between) > 0
     with pytest.raises(UserError, match=r"No prompt for `train` leaves room for ppo\.max_new_tokens = 8"):
-        fitting(task, recipe(12), "train")
-    (samples / "prompts.jsonl").write_text("")
+        prompts_that_fit(found, recipe(12), "train")
     with pytest.raises(UserError, match="No prompt falls to the share `select`"):
-        fitting(task, recipe(64), "select")
+        prompts_that_fit([], recipe(64), "select")
 
 
 def rankings(count: int = 40, derived: bool = False) -> list[Ranking]:

@@ -1,4 +1,4 @@
-"""The formulas of PPO with a KL penalty, and of RLOO and GRPO, each alone and each with its source.
+"""The formulas of PPO with a KL penalty, and of RLOO and GRPO, but for their losses, each alone and each with its source.
 
 Shapes: [episodes, time] for values per response token, with a mask of the real ones.
 """
@@ -57,15 +57,6 @@ def group_normalised(returns: Tensor, group: int, epsilon: float = 1e-4) -> Tens
     return (centred / (grouped.std(dim=1, keepdim=True) + epsilon)).flatten()
 
 
-def k3(log_probabilities: Tensor, reference: Tensor) -> Tensor:
-    """π_ref/π − 1 − log(π_ref/π): an unbiased estimate of KL(π‖π_ref) that is never negative (Schulman, 2020).
-
-    As a loss its gradient is, on average over the policy's own tokens, that of KL(π_ref‖π): the other direction.
-    """
-    difference = reference - log_probabilities
-    return difference.exp() - 1 - difference
-
-
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the positions where mask is 1."""
     return (values * mask).sum() / mask.sum()
@@ -78,17 +69,6 @@ def whiten(values: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
     variance = (((values - mean) ** 2) * mask).sum() / (count - 1).clamp(min=1)
     whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
     return (whitened + mean if keep_mean else whitened) * mask
-
-
-def clipped_policy_loss(ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """max(−A·ρ, −A·clip(ρ, 1 ± clip)) per token (Schulman et al., 2017, eq. 7)."""
-    return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
-
-
-def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float) -> Tensor:
-    """½·max((V − R)², (clip(V, V_old ± clip) − R)²) per token (lm-human-preferences)."""
-    near = torch.clamp(values, old_values - clip, old_values + clip)
-    return 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

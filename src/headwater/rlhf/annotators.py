@@ -18,10 +18,10 @@ from headwater.feedback.judgements import Groups
 from headwater.feedback.store import TABLES, Store
 from headwater.models.layout import load_model
 from headwater.rlhf.asking import Asked
+from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
-from headwater.tasks.task import whole
 from headwater.training.machine import prepare
 
 LEXICON, JUDGE = "simulated:lexicon", "simulated:judge"
@@ -85,6 +85,9 @@ def _by_judge(stage: Stage, store: Store, tasks: Sequence[Asked]) -> NDArray[np.
         precision=precision,
     )
     shutil.rmtree(folder)
-    return raw_scores(
-        judge, [whole(task.conversation, text, tokenizer) for task in tasks for text in task.answers.values()]
-    ).numpy()
+    dialogues = [
+        answered_ids(task.conversation, text, tokenizer, judge.config.context)
+        for task in tasks
+        for text in task.answers.values()
+    ]
+    return raw_scores(judge, dialogues).numpy()

@@ -23,7 +23,7 @@ from headwater.rlhf.episodes import answer_sampling
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Stage
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import Prompt, answer_text, fitting, some
+from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
 from headwater.training.source import permutation
 
 SHARES = {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}
@@ -80,7 +80,9 @@ def choose_prompts(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) ->
         part = stage.recipe.feedback.prompts * SHARES[share] / total
         count = math.ceil(round(part, 6))  # at least one of each share
         # Another round asks others, as far as there are any.
-        found = some(fitting(task, stage.recipe, share), count, stage.seed + stage.recipe.round.number)
+        found = sample(
+            prompts_that_fit(task.prompts(share), stage.recipe, share), count, stage.seed + stage.recipe.round.number
+        )
         chosen += [(share, prompt) for prompt in found]
     return chosen
 

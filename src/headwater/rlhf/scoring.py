@@ -105,7 +105,8 @@ class RewardEnsemble:
 
     def combine(self, scores: Tensor) -> Tensor:
         """[members, dialogues] → [dialogues]."""
-        return scores.mean(dim=0) - self.pessimism * scores.std(dim=0)
+        mean = scores.mean(dim=0)
+        return mean - self.pessimism * scores.std(dim=0) if self.pessimism else mean
 
     @property
     def model(self) -> Model:
@@ -115,6 +116,11 @@ class RewardEnsemble:
     def frozen(self, dtype: torch.dtype) -> RewardEnsemble:
         """A copy in this number format."""
         return RewardEnsemble([member.frozen(dtype) for member in self.members], self.pessimism)
+
+
+def spread(scores: Tensor) -> float | None:
+    """How far the members are apart, [members, dialogues] → the mean of their deviations; None where there is one alone."""
+    return float(scores.std(dim=0).mean()) if len(scores) > 1 else None
 
 
 def member_names(members: int) -> list[str]:

@@ -10,9 +10,7 @@ import torch
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.evaluation.heldout import HeldOut, HeldOutTargets, HeldOutText
-from headwater.models.decoding import resting
-from headwater.models.generate import Sampling, generate
+from headwater.evaluation.heldout import HeldOut, HeldOutEvaluation, HeldOutTargets, HeldOutText
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.models.presets import build_model, with_checkpointing
@@ -51,7 +49,15 @@ def run(stage: Stage) -> dict[str, Any]:
         folder=stage.folder,
         checkpoint_every=settings.checkpoint_every,
         label="pretrain",
-        after_step=OnTheWay(learner, tokenizer, heldout, settings, steps),
+        after_step=HeldOutEvaluation(
+            model,
+            learner,
+            tokenizer,
+            heldout,
+            every=settings.evaluate_every,
+            steps=steps,
+            tokens_per_step=tokens_per_step(settings),
+        ),
         early_stopping=stopping,
         tensorboard=stage.recipe.tensorboard,
     )
@@ -138,25 +144,3 @@ def _metrics(stage: Stage, model: Model, heldout: HeldOut, tokens: int) -> dict[
         **heldout.whole(model),
         "samples": [line["sample"] for line in lines if "sample" in line],
     }
-
-
-class OnTheWay:
-    """Held-out loss, and of models that write a sample, every so many steps: the hook of the engine."""
-
-    def __init__(
-        self, learner: Learner, tokenizer: Tokenizer, heldout: HeldOut, settings: PretrainSettings, steps: int
-    ) -> None:
-        self.learner, self.tokenizer, self.heldout, self.steps = learner, tokenizer, heldout, steps
-        self.settings = settings
-
-    def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
-        line: dict[str, Any] = {"tokens": step * tokens_per_step(self.settings)}
-        if step % self.settings.evaluate_every == 0 or step == self.steps:
-            sampling = Sampling(40, temperature=0.7, stop_tokens=(self.tokenizer.end_of_text,))
-            model = self.learner.module
-            with self.learner.as_released(), resting(model):
-                line |= self.heldout.quick(model)
-                if model.config.form == "decoder":
-                    (answer,) = generate(model, [[self.tokenizer.end_of_text]], sampling, seeds=[step])
-                    line["sample"] = self.tokenizer.decode(answer.tokens)
-        return line

@@ -17,7 +17,7 @@ from headwater.objectives.supervised import Supervised
 from headwater.progress import say
 from headwater.runs import Stage
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import some
+from headwater.tasks.task import sample
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
@@ -39,7 +39,7 @@ def run(stage: Stage) -> dict[str, Any]:
             f"None of the {train.found} demonstrations fits a context of {stage.recipe.pretrain.model.context} tokens: make "
             "pretrain.model.context longer, or give shorter ones."
         )
-    learnt = some(train.fitting, settings.examples, stage.seed) if settings.examples else train.fitting
+    learnt = sample(train.fitting, settings.examples, stage.seed) if settings.examples else train.fitting
     before = bits_per_byte(model.frozen(DTYPES[precision]), heldout.fitting)["all"]
     if settings.lora:
         adapt(model, settings.lora, stage.seed)
@@ -64,7 +64,8 @@ def run(stage: Stage) -> dict[str, Any]:
     engine.resume()
     engine.fit()
     model.eval()
-    merge(engine.learners["model"].release())
+    engine.learners["model"].release()
+    merge(model)
     save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
     tokenizer.save(stage.folder / "model", model.config.context)
     after = bits_per_byte(model.frozen(DTYPES[precision]), heldout.fitting)["all"]

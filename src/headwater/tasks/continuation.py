@@ -22,7 +22,7 @@ from headwater.evaluation.perplexity import Text
 from headwater.feedback.halves import Half, half_of
 from headwater.feedback.reader import Ranking
 from headwater.objectives.supervised import Span, Supervised
-from headwater.tasks.task import Kind, Prompt, asked
+from headwater.tasks.task import Kind, Prompt, user_turn
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def openings(
 
 
 def make_opening(instruction: str, text: str, tokenizer: Tokenizer, source: str = "") -> Prompt:
-    conversation = asked(instruction)
+    conversation = user_turn(instruction)
     return Prompt(conversation, text, tuple(tokenizer.chat(conversation, continuation=text)), source)
 
 

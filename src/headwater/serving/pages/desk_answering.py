@@ -10,7 +10,7 @@ from headwater import storage
 from headwater.chat import prompt_ids, stop_tokens
 from headwater.errors import UserError
 from headwater.models.generate import Answer, Ending, Sampling
-from headwater.rlhf.dialogues import dialogue_ids
+from headwater.rlhf.dialogues import answered_ids
 from headwater.serving.desk import Desk, check_length, taken
 from headwater.serving.failure import Refusal
 from headwater.serving.measures import scored
@@ -109,10 +109,7 @@ class DeskAnswering:
         served = self.desk.served.get(f"{run}/reward")
         if served is None or served.does != SCORES:
             return None
-        dialogues = [
-            dialogue_ids([*conversation, {"role": "assistant", "content": text}], served.tokenizer, served.context)
-            for text in texts
-        ]
+        dialogues = [answered_ids(conversation, text, served.tokenizer, served.context) for text in texts]
         try:
             found: list[float] = await self.desk.engine.work(scored(served, dialogues))
         except Refusal:
