@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from headwater.feedback.judgements import Groups
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, TASK, settling, standing
+from headwater.feedback.reader import settling, standing
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, TASK
 from headwater.feedback.store import Store
 
 Orders = dict[tuple[int, int], int]

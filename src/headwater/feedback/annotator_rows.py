@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from headwater.feedback.comparisons import Comparison, Conversation, Rated
 from headwater.feedback.ratings import anonymous_rater
-from headwater.feedback.store import TABLES, Writer
+from headwater.feedback.schema import TABLES
+from headwater.feedback.store import Writer
 
 
 def annotators(writer: Writer, those: Iterable[Comparison | Rated | Conversation]) -> dict[str | None, int]:

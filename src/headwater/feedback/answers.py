@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import not_, select
 
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK, skipped
+from headwater.feedback.reader import skipped
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK
 from headwater.feedback.store import Store, Writer
 
 

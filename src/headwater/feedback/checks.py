@@ -8,8 +8,8 @@ from sqlalchemy import Connection, func, select
 
 from headwater.errors import UserError
 from headwater.feedback.judgements import Groups, Judgement, parse_ranking
-from headwater.feedback.reader import JUDGEMENT, RESPONSE, TABLES, TASK, standing
-from headwater.feedback.schema import KINDS
+from headwater.feedback.reader import standing
+from headwater.feedback.schema import JUDGEMENT, KINDS, RESPONSE, TABLES, TASK
 
 
 def check_task(kind: str, responses: Sequence[int], shown: Sequence[int], wanted: int, gold: Groups | None) -> None:

@@ -21,8 +21,9 @@ from sqlalchemy import or_, select
 
 from headwater.errors import UserError
 from headwater.feedback.adjudication import pair_orders
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, Ranking, learnt
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.reader import Ranking, learnt
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
+from headwater.feedback.store import Store
 from headwater.storage import write_atomically
 
 Line = dict[str, Any]
@@ -90,8 +91,7 @@ def pairs(store: Store, split: str) -> Iterator[Line]:
 def rankings(store: Store, split: str) -> Iterator[Line]:
     """Every ranking and pair; answers are in the order of their ids, which says nothing of which is better."""
     with store.reading() as connection:
-        response = TABLES["response"]
-        models = {row.id: row.model for row in connection.execute(select(response.c.id, response.c.model))}
+        models = {row.id: row.model for row in connection.execute(select(RESPONSE.c.id, RESPONSE.c.model))}
     for ranking, source in _said(store, split):
         yield {
             "prompt": ranking.conversation,

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from headwater.feedback.comparisons import Comparison, Conversation, Rated, Turn, fingerprint
 from headwater.feedback.prompt_rows import turns_of
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
 
 One = TypeVar("One", Comparison, Rated, Conversation)
 

@@ -8,7 +8,8 @@ from sqlalchemy import and_, func, not_, select
 
 from headwater.feedback.adjudication import contradictory_tasks
 from headwater.feedback.choosing import taken, unsettled
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, TASK, settling, skipped, standing
+from headwater.feedback.reader import settling, skipped, standing
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, TASK
 from headwater.feedback.store import Store
 
 

@@ -18,10 +18,11 @@ from sqlalchemy import select
 
 from headwater.errors import UserError
 from headwater.feedback.assignments import Assignment, assignment, seen_order
-from headwater.feedback.choosing import LEASE, gold_question, is_leased, lease, leased, open_task, task_row, to_settle
+from headwater.feedback.choosing import gold_question, is_leased, lease, leased, open_task, task_row, to_settle
 from headwater.feedback.judgements import SKIP, Judgement, Verdict
 from headwater.feedback.people import active
-from headwater.feedback.reader import JUDGEMENT, TASK, standing
+from headwater.feedback.reader import standing
+from headwater.feedback.schema import JUDGEMENT, LEASE, TASK
 from headwater.feedback.store import Store
 
 LEASE_SECONDS = 15 * 60

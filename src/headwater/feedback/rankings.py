@@ -19,7 +19,8 @@ from headwater.errors import UserError
 from headwater.feedback import database
 from headwater.feedback.judgements import Groups, Judgement, parse_ranking
 from headwater.feedback.records import Record, read_records, read_table
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.schema import TABLES, TASK
+from headwater.feedback.store import Store
 
 COLUMNS = ("annotator", "task", "ranking")
 """Of a table."""
@@ -122,9 +123,8 @@ def _written(text: str, place: str) -> Groups:
 
 
 def _tasks(store: Store) -> dict[int, _Shown]:
-    table = TABLES["task"]
     with store.reading() as connection:
-        rows = connection.execute(select(table).where(table.c.kind == "ranking")).mappings()
+        rows = connection.execute(select(TASK).where(TASK.c.kind == "ranking")).mappings()
         return {row["id"]: _Shown(row["prompt_id"], frozenset(row["responses"])) for row in rows}
 
 

@@ -18,7 +18,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from headwater.errors import UserError
-from headwater.feedback.store import TABLES, Store, Writer
+from headwater.feedback.schema import TABLES
+from headwater.feedback.store import Store, Writer
 
 ANONYMOUS = "anonymous raters (published data)"
 AXIS = "sentiment"

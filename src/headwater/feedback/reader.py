@@ -10,11 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Text, and_, func, not_
 
 from headwater.errors import UserError
 from headwater.feedback.judgements import SKIP, Groups
-from headwater.feedback.schema import Base
-
-TABLES = Base.metadata.tables
-PROMPT, RESPONSE, JUDGEMENT, TASK = (TABLES[name] for name in ("prompt", "response", "judgement", "task"))
-DERIVED, ANNOTATOR = TABLES["derived_ranking"], TABLES["annotator"]
+from headwater.feedback.schema import ANNOTATOR, DERIVED, JUDGEMENT, PROMPT, RESPONSE, TASK
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,9 @@ from headwater.errors import UserError
 from headwater.feedback import checks, database, events, reader
 from headwater.feedback.judgements import Groups, Judgement, check
 from headwater.feedback.reader import MeanRating, Ranking
-from headwater.feedback.schema import ROLES, Base
+from headwater.feedback.schema import LEASE, ROLES, TABLES
 
 Conversation = Sequence[Mapping[str, str]]
-
-TABLES = Base.metadata.tables
 
 
 class Writer:
@@ -65,9 +63,8 @@ class Writer:
         checks.check_correction(self.connection, judgement)
         row = {**judgement.meaning(), "client_id": judgement.client_id, "milliseconds": judgement.milliseconds}
         id_ = self.insert("judgement", [{**row, "shown": judgement.shown}], "judgement")[0]
-        lease = TABLES["lease"]
-        own = and_(lease.c.task_id == judgement.task, lease.c.annotator_id == judgement.annotator)
-        self.connection.execute(lease.delete().where(own))
+        own = and_(LEASE.c.task_id == judgement.task, LEASE.c.annotator_id == judgement.annotator)
+        self.connection.execute(LEASE.delete().where(own))
         return id_
 
     def next_id(self, table: Table) -> int:

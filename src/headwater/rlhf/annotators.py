@@ -15,7 +15,8 @@ from headwater.errors import UserError
 from headwater.evaluation.judges import LexiconJudge
 from headwater.feedback.halves import halved
 from headwater.feedback.judgements import Groups
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.schema import TABLES
+from headwater.feedback.store import Store
 from headwater.models.layout import load_model
 from headwater.rlhf.asking import Asked
 from headwater.rlhf.reward_training import train_reward_model
