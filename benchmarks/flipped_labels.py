@@ -25,7 +25,7 @@ from headwater.catalogue import find_run, runs_root
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.layout import load_model
 from headwater.objectives.preference import Preference
 from headwater.rlhf.dialogues import answered_ids
@@ -34,7 +34,6 @@ from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.rlhf.settings import RewardSettings
 from headwater.runs import Run
-from headwater.stages.feedback import STORE
 from headwater.tasks.continuation import read_lines
 from headwater.tasks.task import user_turn
 from headwater.training.batch import Batch

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dialogues import comparisons, lines
-from headwater.feedback.own import read_own, write_own
+from headwater.feedback.recipe_dialogues import read_own, write_own
 from headwater.feedback.settings import DialogueSettings
 from headwater.recipe import validate
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel

@@ -20,9 +20,10 @@ from typing import Any
 from sqlalchemy import or_, select
 
 from headwater.errors import UserError
-from headwater.feedback.adjudication import pair_orders
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, Ranking, learnt
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.orders import has_order, pair_orders
+from headwater.feedback.reader import Ranking, learnt
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
+from headwater.feedback.store import Store
 from headwater.storage import write_atomically
 
 Line = dict[str, Any]
@@ -67,7 +68,7 @@ def filled(store: Store) -> dict[str, set[str]]:
         splits = connection.execute(select(PROMPT.c.split).distinct().order_by(PROMPT.c.split)).scalars()
         found: dict[str, set[str]] = {split: set() for split in splits}
         for row in connection.execute(said):
-            layouts = {"rankings": row.ranking is not None, "pairs": len(row.ranking or ()) > 1, "sft": row.written}
+            layouts = {"rankings": row.ranking is not None, "pairs": has_order(row.ranking or ()), "sft": row.written}
             found[row.split] |= {layout for layout, has in layouts.items() if has}
     return found
 
@@ -90,8 +91,7 @@ def pairs(store: Store, split: str) -> Iterator[Line]:
 def rankings(store: Store, split: str) -> Iterator[Line]:
     """Every ranking and pair; answers are in the order of their ids, which says nothing of which is better."""
     with store.reading() as connection:
-        response = TABLES["response"]
-        models = {row.id: row.model for row in connection.execute(select(response.c.id, response.c.model))}
+        models = {row.id: row.model for row in connection.execute(select(RESPONSE.c.id, RESPONSE.c.model))}
     for ranking, source in _said(store, split):
         yield {
             "prompt": ranking.conversation,

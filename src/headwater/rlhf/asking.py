@@ -16,7 +16,8 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback.comparisons import Turn
 from headwater.feedback.prompt_rows import turns_of
 from headwater.feedback.reader import skipped
-from headwater.feedback.store import TABLES, Store, Writer
+from headwater.feedback.schema import JUDGEMENT, PROMPT, RESPONSE, TASK
+from headwater.feedback.store import Store, Writer
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model
 from headwater.rlhf.episodes import answer_sampling
@@ -87,6 +88,16 @@ def choose_prompts(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) ->
     return chosen
 
 
+def shares_to_ask(stage: Stage) -> tuple[str, ...]:
+    """The shares whose prompts are answered for judging. The judges of rated sentences and of a first round stay in later
+    ones, so that all rounds are measured alike.
+    """
+    recipe = stage.recipe
+    if recipe.dialogues is None:
+        return ("train", "select")
+    return tuple(share for share in SHARES if share != "judge" or recipe.round.of is None)
+
+
 def write_tasks(
     stage: Stage,
     writer: Writer,
@@ -123,9 +134,8 @@ def write_tasks(
 
 def _prompts(writer: Writer, chosen: Sequence[tuple[str, Prompt]]) -> list[int]:
     """The id of each prompt in the store, made where it is missing."""
-    table = TABLES["prompt"]
     known = {
-        (row.split, row.source, turns_of(row.conversation)): row.id for row in writer.connection.execute(select(table))
+        (row.split, row.source, turns_of(row.conversation)): row.id for row in writer.connection.execute(select(PROMPT))
     }
     new: dict[tuple[str, str, tuple[Turn, ...]], dict[str, Any]] = {}
     for share, prompt in chosen:
@@ -139,18 +149,17 @@ def _prompts(writer: Writer, chosen: Sequence[tuple[str, Prompt]]) -> list[int]:
 
 def tasks_of(store: Store, model: str) -> list[Asked]:
     """All tasks to rank answers of the policy with this digest, in their order; no gold questions."""
-    task, prompt, response, judgement = (TABLES[name] for name in ("task", "prompt", "response", "judgement"))
     with store.reading() as connection:
         texts = {
             row.id: row.text
-            for row in connection.execute(select(response.c.id, response.c.text).where(response.c.model == model))
+            for row in connection.execute(select(RESPONSE.c.id, RESPONSE.c.text).where(RESPONSE.c.model == model))
         }
-        judged = set(connection.execute(select(judgement.c.task_id).where(not_(skipped()))).scalars())
+        judged = set(connection.execute(select(JUDGEMENT.c.task_id).where(not_(skipped()))).scalars())
         found = connection.execute(
-            select(task.c.id, task.c.prompt_id, task.c.shown, prompt.c.split, prompt.c.conversation)
-            .join(prompt, prompt.c.id == task.c.prompt_id)
-            .where(task.c.kind == "ranking", task.c.gold.is_(None))
-            .order_by(task.c.id)
+            select(TASK.c.id, TASK.c.prompt_id, TASK.c.shown, PROMPT.c.split, PROMPT.c.conversation)
+            .join(PROMPT, PROMPT.c.id == TASK.c.prompt_id)
+            .where(TASK.c.kind == "ranking", TASK.c.gold.is_(None))
+            .order_by(TASK.c.id)
         )
         return [
             Asked(

@@ -17,12 +17,13 @@ from headwater.evaluation.calibration import Calibration, calibration, pair_cali
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
 from headwater.evaluation.pairwise import Accuracy, Pair, PairBagOfWords, PairLength, PairScorer, accuracy
 from headwater.feedback.agreement import rater_ceiling
+from headwater.feedback.orders import ordered_pairs
+from headwater.feedback.preference_pairs import pairs_of
 from headwater.feedback.reader import Ranking
 from headwater.progress import say
 from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.scoring import RewardEnsemble, spread
 from headwater.tasks.continuation import Line
-from headwater.tasks.dialogue import ordered_pairs, pairs_of
 from headwater.tasks.task import user_turn
 
 Array = NDArray[np.float64]
@@ -140,7 +141,7 @@ def measure_on_pairs(
     read = dialogues_of(heldout, tokenizer, members.model.config.context)
     found = _Scores.of(members, [read[one] for one in texts])
     # In the order of `pairs`, which turns every second pair round.
-    sides = [(place[better], place[worse]) for ranking in heldout for better, worse in ordered_pairs(ranking)]
+    sides = [(place[better], place[worse]) for ranking in heldout for better, worse in ordered_pairs(ranking.groups)]
     first, second = np.array(
         [side if pair.first_is_better else side[::-1] for side, pair in zip(sides, pairs, strict=True)]
     ).T

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.feedback.ratings import ANONYMOUS
+from headwater.feedback.annotator_names import ANONYMOUS
+from headwater.feedback.orders import has_order
 from headwater.feedback.reader import Ranking
 from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
@@ -147,7 +148,7 @@ def ranking_rows(
                 answers.append(answered_ids(ranking.conversation, ranking.responses[response], tokenizer, context))
                 places.append(place)
                 points.append(known.get(response, UNKNOWN))
-        if len(set(places)) > 1:
+        if has_order(ranking.groups):
             rater = raters.index(ranking.annotator) if ranking.annotator in raters else -1
             groups.append(objective.prepare(answers, places, index, points, rater))
     if not groups:

@@ -14,9 +14,10 @@ from headwater.evaluation.length_controlled import length_controlled_win_rate
 from headwater.evaluation.perplexity import Text, prediction
 from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
 from headwater.evaluation.win_rate import win_rate
+from headwater.feedback.annotator_names import SIMULATED
 from headwater.feedback.halves import Half, halved
 from headwater.feedback.reader import Ranking
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
@@ -25,7 +26,6 @@ from headwater.rlhf.judging import JudgePanel
 from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.runs import Stage
-from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
@@ -138,13 +138,13 @@ def panel_of(stage: Stage, judge: Model, tokenizer: Tokenizer) -> JudgePanel:
     task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
     found = task.judges(lambda: judges_rankings(stage), half_of_judges(stage))
     return JudgePanel(
-        judge, tokenizer, [each for each in found if f"simulated:{each.name}" not in annotators_of(stage)]
+        judge, tokenizer, [each for each in found if f"{SIMULATED}{each.name}" not in annotators_of(stage)]
     )
 
 
 def half_of_judges(stage: Stage) -> Half | None:
     """What of the judges' share is left where a simulated annotator learnt from the other half."""
-    return "judge" if "simulated:judge" in annotators_of(stage) else None
+    return "judge" if f"{SIMULATED}judge" in annotators_of(stage) else None
 
 
 def annotators_of(stage: Stage) -> dict[str, int]:

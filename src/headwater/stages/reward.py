@@ -11,8 +11,7 @@ import numpy as np
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback.reader import Ranking
-from headwater.feedback.settings import RoundSettings
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.progress import Progress
@@ -22,15 +21,12 @@ from headwater.rlhf.reward_quality import RewardQuality, measure_on_pairs, measu
 from headwater.rlhf.reward_training import RATERS, drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, member_names, raw_scores, spread
 from headwater.runs import Stage
-from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import read_lines
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Task, prompts_that_fit
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
-
-GOLDEN_RATIO = 0.6180339887498949
 
 MEMBER_SEEDS = 7907
 """Between the seeds of an ensemble's members: heads and orders of the data have nothing in common."""
@@ -61,7 +57,7 @@ def run(stage: Stage) -> dict[str, Any]:
         number = names.index(name) if name in names else 0
         model = train_reward_model(
             policy,
-            mixed(rankings[share], stage.recipe.round),
+            stage.recipe.round.mixed(rankings[share]),
             tokenizer,
             settings,
             seed=stage.seed + MEMBER_SEEDS * number,
@@ -104,16 +100,3 @@ def quality_of(
         return measure_on_pairs(members, rankings["train"], rankings["prompt"], tokenizer, stage.seed)
     train, heldout = (read_lines(stage.parent("samples") / "reviews.jsonl", share) for share in ("train", "prompt"))
     return measure_on_ratings(members, train, heldout, stage.recipe.sft.instructions, tokenizer, stage.seed)
-
-
-def mixed(rankings: list[Ranking], settings: RoundSettings) -> list[Ranking]:
-    """The rankings of an epoch: each as often as its round weighs. Of a broken weight, such as 0.5, a fixed choice by number
-    has one more.
-    """
-    found = []
-    for place, ranking in enumerate(rankings):
-        weight = settings.weight(ranking.round)
-        # Multiples of the golden ratio fall evenly between 0 and 1, whatever part of them is taken.
-        times = int(weight) + (place * GOLDEN_RATIO % 1 < weight % 1)
-        found += [ranking] * times
-    return found

@@ -12,10 +12,11 @@ from headwater.errors import UserError
 from headwater.feedback.annotator_rows import annotators
 from headwater.feedback.comparison_rows import write_comparisons
 from headwater.feedback.comparisons import Comparison, Conversation, Rated, fingerprint
-from headwater.feedback.imports import read_dialogues
-from headwater.feedback.known import new_demonstrations, unsaid
+from headwater.feedback.duplicates import new_demonstrations, unsaid
+from headwater.feedback.layouts import read_dialogues
 from headwater.feedback.prompt_rows import NewPrompt, write_prompts
-from headwater.feedback.store import TABLES, Store, Writer
+from headwater.feedback.schema import RESPONSE
+from headwater.feedback.store import Store, Writer
 
 
 def import_file(store: Store, path: Path) -> str:
@@ -70,10 +71,9 @@ def write_ratings(writer: Writer, ratings: Sequence[Rated]) -> int:
         writer, [NewPrompt(each.prompt, each.source, each.place, each.split) for each in new.values()]
     )
     answers = {(prompts[each.source, each.prompt], each.answer): each.place for each in new.values()}
-    table = TABLES["response"]
     known = {
         (row.prompt_id, row.text): row.id
-        for row in writer.connection.execute(select(table.c.prompt_id, table.c.text, table.c.id))
+        for row in writer.connection.execute(select(RESPONSE.c.prompt_id, RESPONSE.c.text, RESPONSE.c.id))
         if (row.prompt_id, row.text) in answers
     }
     missing = [key for key in answers if key not in known]

@@ -11,10 +11,8 @@ from headwater.corpus.shares import hash_fraction
 from headwater.errors import UserError
 from headwater.feedback.adjudication import contradictory_tasks
 from headwater.feedback.assignments import chance
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, TASK, asked_gold, settling, skipped, standing
-from headwater.feedback.schema import Base
-
-LEASE = Base.metadata.tables["lease"]
+from headwater.feedback.reader import asked_gold, settling, skipped, standing
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, LEASE, TASK
 
 
 def task_row(connection: Connection, task: int) -> RowMapping:
