@@ -33,7 +33,8 @@ from headwater.corpus.shares import hash_fraction
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.bradley_terry import Outcome, Strength, bradley_terry
-from headwater.evaluation.pairwise import Array, Majority, Pair, PairBagOfWords, PairLength, accuracy
+from headwater.evaluation.intervals import Array
+from headwater.evaluation.pairwise import Majority, Pair, PairBagOfWords, PairLength, accuracy
 from headwater.exchange import default_cache, import_model
 from headwater.feedback.comparisons import Comparison, Turn, first_request
 from headwater.feedback.imports import read_dialogues

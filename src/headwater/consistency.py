@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.consistency import Consistency
 from headwater.evaluation.consistency import consistency as measure
+from headwater.evaluation.intervals import Array
 from headwater.evaluation.judges import Judge
 from headwater.evaluation.perplexity import Text, bits_per_byte
 from headwater.models.layout import load_model
@@ -23,8 +23,6 @@ from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Run
 from headwater.tasks.continuation import read_lines
 from headwater.tasks.task import asked, whole
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

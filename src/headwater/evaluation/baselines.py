@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from headwater.corpus.words import UNSPACED
 from headwater.errors import UserError
+from headwater.evaluation.intervals import Array
 from headwater.evaluation.text_metrics import lengths
-
-Array = NDArray[np.float64]
 
 WORDS = rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[!?！？]"
 """A word, however short ("no", "a"), a single character of a script without spaces, or a mark that carries feeling."""

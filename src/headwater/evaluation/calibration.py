@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from headwater.evaluation.intervals import sigmoid
 from headwater.evaluation.pairs import TOLERANCE
 
 MOST_ANSWERS = 3000
@@ -89,8 +90,3 @@ def pair_calibration(
     a = np.where(turned, second[chosen], first[chosen])
     b = np.where(turned, first[chosen], second[chosen])
     return calibration(sigmoid(reward[a] - reward[b]), mean[a] > mean[b], bins)
-
-
-def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / (1 + e^−x) without overflow."""
-    return np.asarray((1 + np.tanh(x / 2)) / 2)

@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwater.errors import UserError
 from headwater.evaluation.baselines import WORDS, lengths_of
-from headwater.evaluation.pairs import draws
-
-Array = NDArray[np.float64]
+from headwater.evaluation.intervals import Array, draws, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -126,8 +123,7 @@ def accuracy(margins: Array, pairs: Sequence[Pair], *, resamples: int = 1000, se
     # The first row of the weights is the sample itself.
     weights = draws(len(places), resamples, np.random.default_rng(seed)).astype(np.float64)
     shares = (weights @ credits) / (weights @ counts)
-    low, high = np.quantile(shares[1:], [0.025, 0.975])
-    return Accuracy(float(shares[0]), float(low), float(high), len(pairs), len(places))
+    return Accuracy(float(shares[0]), *percentile_interval(shares[1:]), len(pairs), len(places))
 
 
 def _length_differences(pairs: Sequence[Pair]) -> Array:

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from statistics import median
 
-from scipy.stats import binomtest
 from sqlalchemy import not_, select
 
+from headwater.evaluation.intervals import wilson
 from headwater.feedback.adjudication import pair_orders
 from headwater.feedback.judgements import Groups
 from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK, asked_gold, skipped, standing
@@ -58,11 +58,8 @@ def gold_accuracy(store: Store) -> list[GoldAccuracy]:
             answered.setdefault(row.name, []).append(is_right(row.gold, row.ranking))
     found = []
     for name, right in sorted(answered.items()):
-        interval = binomtest(sum(right), len(right)).proportion_ci(method="wilson")
         accuracy = sum(right) / len(right)
-        found.append(
-            GoldAccuracy(name, sum(right), len(right), accuracy, float(interval.low), float(interval.high))
-        )  # fmt: skip
+        found.append(GoldAccuracy(name, sum(right), len(right), accuracy, *wilson(sum(right), len(right))))
     return found
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.evaluation.calibration import calibration, sigmoid
+from headwater.evaluation.calibration import calibration
+from headwater.evaluation.intervals import Array, sigmoid
 from headwater.evaluation.pairwise import Accuracy, PairBagOfWords, PairLength, PairScorer, accuracy
 from headwater.evaluation.text_metrics import lengths
 from headwater.feedback.reader import Ranking
@@ -21,8 +22,6 @@ from headwater.rlhf.dialogues import dialogue_ids
 from headwater.rlhf.scoring import RewardEnsemble
 from headwater.storage import write_atomically
 from headwater.tasks.dialogue import ordered_pairs, pairs_of
-
-Array = np.ndarray[Any, Any]
 
 
 def pair_gate(
