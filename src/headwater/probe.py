@@ -14,7 +14,7 @@ from headwater.feedback.ratings import read_sentences
 from headwater.manifest import seed_of
 from headwater.models.layout import load_model
 from headwater.models.model import Model
-from headwater.models.presets import build_model
+from headwater.objectives.pretraining import build_model
 from headwater.recipe import load_recipe
 
 SEEDS = 3

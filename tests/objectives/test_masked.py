@@ -13,6 +13,7 @@ from torch.nn import functional
 from headwater.corpus.segmentation import chinese_words, word_groups
 from headwater.models.heads import IGNORED
 from headwater.objectives.masked import MaskedLM
+from headwater.objectives.pretraining import MASK_SHARE
 from headwater.training.batch import collate
 from tiny import tiny_model
 from words import CHINESE, ENGLISH, small_tokenizer
@@ -27,7 +28,7 @@ def words(ids):
 
 
 def objective(seed=0):
-    return MaskedLM(MASK, TOKENIZER.vocabulary, words, seed, CONTROL)
+    return MaskedLM(MASK, TOKENIZER.vocabulary, words, seed, CONTROL, share=MASK_SHARE)
 
 
 def document(text):

@@ -11,7 +11,7 @@ import torch
 from headwater.corpus.shards import TokenisedDocument, write_shards
 from headwater.errors import Interrupted, UserError
 from headwater.models.layout import load_model, save_model
-from headwater.objectives.registry import PRETRAINING
+from headwater.objectives.pretraining import PRETRAINING
 from headwater.recipe import validate
 from headwater.runs import Stage
 from headwater.stages import pretrain

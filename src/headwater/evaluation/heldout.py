@@ -15,7 +15,7 @@ from headwater.evaluation.perplexity import Text, bits_per_byte
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
 from headwater.objectives.causal import CausalLM
-from headwater.objectives.registry import TextObjective, control_tokens
+from headwater.objectives.pretraining import TextObjective, control_tokens
 from headwater.training.batch import Row, split_by_tokens
 from headwater.training.source import parts
 

@@ -15,9 +15,9 @@ from headwater.models.decoding import resting
 from headwater.models.generate import Sampling, generate
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
-from headwater.models.presets import build_model, with_checkpointing
+from headwater.models.presets import with_checkpointing
 from headwater.objectives.causal import CausalLM
-from headwater.objectives.registry import PRETRAINING
+from headwater.objectives.pretraining import MASK_SHARE, PRETRAINING, build_model
 from headwater.runs import Stage
 from headwater.stages.base import base_folder
 from headwater.stages.settings import PretrainSettings
@@ -101,7 +101,11 @@ def parts_of(stage: Stage, tokenizer: Tokenizer, steps: int) -> tuple[Objective,
     make = PRETRAINING[settings.objective].make
     if make is None:
         return objective, source, HeldOutText(train, heldout, tokenizer, context)
-    return objective, source, HeldOutTargets(make(tokenizer, stage.seed), train, heldout, tokenizer, context)
+    return (
+        objective,
+        source,
+        HeldOutTargets(make(tokenizer, stage.seed, MASK_SHARE), train, heldout, tokenizer, context),
+    )
 
 
 def texts_to_learn(
@@ -114,8 +118,7 @@ def texts_to_learn(
         return CausalLM(), DocumentStream(
             shards, seed=seed, width=context, rows=rows, steps=steps, rows_per_batch=ROWS_PER_BATCH
         )
-    share = {"share": settings.mask_share} if settings.objective in ("masked", "denoising") else {}
-    objective = make(tokenizer, seed, **share)
+    objective = make(tokenizer, seed, settings.mask_share)
     return objective, DocumentRows(
         shards,
         objective.prepare,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from headwater.models.settings import LoraSettings, ModelSettings
+from headwater.objectives.pretraining import MASK_SHARE, PRETRAINING
 from headwater.settings import Count, StageSettings
 from headwater.training.settings import AveragingSettings, OptimiserSettings, Precision, ScheduleSettings
 
@@ -19,7 +20,7 @@ class PretrainSettings(StageSettings):
     )
     model: ModelSettings = ModelSettings()
     mask_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.15,
+        MASK_SHARE,
         description="`masked` and `denoising`: share of the tokens that are predicted in training (Devlin et al. 2019: 0.15; "
         "more learn faster, Wettig et al. 2023). Held-out loss is measured at 0.15.",
     )
@@ -39,11 +40,9 @@ class PretrainSettings(StageSettings):
 
     @model_validator(mode="after")
     def _masks_are_masked(self) -> PretrainSettings:
-        if (
-            self.objective not in ("masked", "denoising")
-            and self.mask_share != type(self).model_fields["mask_share"].default
-        ):
-            raise ValueError("`mask_share` is only for the objectives `masked` and `denoising`; leave it out")
+        if self.mask_share != MASK_SHARE and not PRETRAINING[self.objective].masks:
+            masking = " and ".join(f"`{name}`" for name, needs in PRETRAINING.items() if needs.masks)
+            raise ValueError(f"`mask_share` is only for the objectives {masking}; leave it out")
         return self
 
     @model_validator(mode="after")
