@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from headwater.catalogue import find_run, runs_root
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
@@ -29,7 +30,6 @@ from headwater.rlhf.settings import RewardSettings
 from headwater.runs import Run
 from headwater.stages.feedback import STORE
 from headwater.stages.reward import GAP
-from headwater.tasks.continuation import read_lines
 from headwater.tasks.task import asked, whole
 from headwater.training.precision import choose_precision
 from measuring import show, write_json
@@ -62,7 +62,7 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
             share=share,
             flips=seed,
         )
-    lines = read_lines(run.stage("samples") / "reviews.jsonl", "prompt")
+    lines = list(read_rated(run.stage("samples") / REVIEWS_FILE, "prompt"))
     instructions = sft["settings"]["instructions"]
     scores = raw_scores(
         model, [whole(asked(instructions[line.source]), line.text, tokenizer) for line in lines]

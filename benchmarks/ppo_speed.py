@@ -43,6 +43,7 @@ from typing import Any
 import torch
 
 from headwater.cores import usable_cores
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.models.layout import load_model, save_model
 from headwater.models.lora import adapt, without_adapters
@@ -54,7 +55,7 @@ from headwater.recipe import load_recipe
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.rlhf.settings import PpoSettings
-from headwater.tasks.continuation import openings, read_lines
+from headwater.tasks.continuation import openings
 from headwater.tasks.task import some
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
@@ -101,7 +102,7 @@ def material_of_run(folder: Path, given: argparse.Namespace) -> Material:
     shutil.copytree(given.run / "reward" / "model", folder / "reward")
     tokenizer = Tokenizer.load(folder / "policy")
     recipe = load_recipe(given.run / "recipe.yaml")
-    lines = read_lines(given.run / "samples" / "reviews.jsonl", "train")
+    lines = list(read_rated(given.run / "samples" / REVIEWS_FILE, "train"))
     found = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
     prompts = [list(opening.ids) for opening in some(found, given.prompts, 1)]
     return Material(folder, prompts, tokenizer.pad, tokenizer.end_of_turn, ends=True)

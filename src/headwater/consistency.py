@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.consistency import Consistency
@@ -21,7 +22,6 @@ from headwater.objectives.supervised import Span, Supervised
 from headwater.recipe import load_recipe
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Run
-from headwater.tasks.continuation import read_lines
 from headwater.tasks.task import asked, whole
 
 
@@ -87,8 +87,8 @@ def consistency(run: Run, folder: Path, typos: float, seed: int, most: int) -> V
 
     Raises UserError where the run has no such sentences.
     """
-    reviews = run.stage("samples") / "reviews.jsonl"
-    lines = read_lines(reviews, "prompt") if reviews.is_file() else []
+    reviews = run.stage("samples") / REVIEWS_FILE
+    lines = list(read_rated(reviews, "prompt")) if reviews.is_file() else []
     if len(lines) < 2:
         raise UserError(
             f"The run {run.name} has no held-out sentences: `headwater samples` with its recipe makes them."

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from dialogues import lines
+from headwater.corpus.rated import RatedSentence
 from headwater.feedback.bringing import import_comparisons, import_file
 from headwater.feedback.comparisons import Comparison, Turn
 from headwater.feedback.copying import last_word
-from headwater.feedback.ratings import LABELS, PEOPLE, Origin, RatedSentence, import_ratings
+from headwater.feedback.ratings import LABELS, PEOPLE, Origin, import_ratings
 from headwater.feedback.store import Store
 from headwater.stages.judged import NO_TIME
 

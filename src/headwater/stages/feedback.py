@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headwater.errors import UserError
 
 if TYPE_CHECKING:
-    from headwater.feedback.ratings import RatedSentence
+    from headwater.corpus.rated import RatedSentence
     from headwater.feedback.store import Store
     from headwater.runs import Stage
 
@@ -47,13 +47,14 @@ def run(stage: Stage) -> dict[str, Any]:
 
 def from_ratings(stage: Stage, store: Store) -> dict[str, Any]:
     """Brings the samples' ratings or labels into the store and derives rankings from them."""
+    from headwater.corpus.rated import REVIEWS_FILE, read_rated
     from headwater.corpus.samples import set_of
     from headwater.feedback.derive import derive_rankings
-    from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings, read_sentences
+    from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings
     from headwater.progress import Progress
 
     settings = stage.recipe.feedback
-    sentences = list(read_sentences(stage.parent("samples") / "reviews.jsonl"))
+    sentences = list(read_rated(stage.parent("samples") / REVIEWS_FILE))
     if not sentences:
         raise UserError("There is no rated sentence in the samples: add the source `samples: reviews` to the recipe.")
     labelled = set_of(sentences[0].source).labelled

