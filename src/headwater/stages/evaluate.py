@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +25,7 @@ from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
-from headwater.storage import write_atomically
+from headwater.storage import write_json_lines
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Prompt, answer_text, fitting, some, whole
 from headwater.training.machine import prepare
@@ -232,5 +231,4 @@ def write_answers(
         }
         for index, prompt in enumerate(given)
     ]
-    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(stage.folder / "answers.jsonl", content)
+    write_json_lines(stage.folder / "answers.jsonl", lines)

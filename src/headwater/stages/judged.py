@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
@@ -18,7 +17,7 @@ from headwater.rlhf.asking import SHARES, Asked, draw_answers, tasks_of
 from headwater.rlhf.policies import policy_before
 from headwater.runs import Stage
 from headwater.stages.feedback import RANKED, STORE, from_ratings
-from headwater.storage import write_atomically
+from headwater.storage import write_json_lines
 
 TASKS = "tasks.jsonl"
 """In the run's folder: what waits to be judged, for whoever judges without the pages."""
@@ -105,8 +104,7 @@ def write_tasks(stage: Stage, tasks: list[Asked]) -> None:
         {"task": task.task, "share": task.share, "conversation": task.conversation, "answers": task.answers}
         for task in tasks
     ]
-    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(stage.folder.parent / TASKS, content)
+    write_json_lines(stage.folder.parent / TASKS, lines)
 
 
 def has_order(ranking: Ranking) -> bool:
