@@ -44,7 +44,7 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
     if reward is None or sft is None:
         raise UserError(f"The run {run.name} has no finished reward stage: run it up to there (--until reward).")
     settings = RewardSettings.model_validate(reward["settings"], strict=False)
-    backbone, _ = load_model(run.stage("sft") / "model")
+    backbone = load_model(run.stage("sft") / "model")
     tokenizer = Tokenizer.load(run.stage("sft") / "model")
     with Store(run.stage("feedback") / STORE, read_only=True) as store:
         rankings = list(store.rankings("train"))

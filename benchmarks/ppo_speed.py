@@ -112,9 +112,9 @@ def headwater_way(material: Material, given: argparse.Namespace, precision: str)
     """One iteration of headwater as a function."""
     folder = material.folder
     dtype = DTYPES[precision]
-    policy = load_model(folder / "policy")[0]
+    policy = load_model(folder / "policy")
     if given.lora is None:
-        reference = load_model(folder / "policy")[0].frozen(dtype)
+        reference = load_model(folder / "policy").frozen(dtype)
     else:
         reference = without_adapters(adapt(policy, lora_settings(given.lora), seed=1))
     reward = RewardModel.load(folder / "reward")

@@ -183,7 +183,7 @@ def fetched(name: str, _pairs: Sequence[DialoguePair]) -> tuple[Model, Tokenizer
     folder = default_cache() / f"imported-{name}"
     if not folder.is_dir():
         show(import_model(name, folder, default_cache()))
-    return load_model(folder)[0], Tokenizer.load(folder)
+    return load_model(folder), Tokenizer.load(folder)
 
 
 def reward_settings(rate: float, epochs: int, lora: LoraSettings | None = None) -> RewardSettings:

@@ -45,7 +45,7 @@ def test_a_model_of_either_kind(tmp_path: Path, run: Run, kind: str) -> None:
 
 def test_a_policy_judges_each_text_by_itself(tmp_path: Path) -> None:
     folder = make(tmp_path / "m", context=128)
-    judge = PolicyJudge(load_model(folder)[0], Tokenizer.load(folder))
+    judge = PolicyJudge(load_model(folder), Tokenizer.load(folder))
     texts = ["The river is long.", "A town."]
     together = judge.score(["Write."] * 2, texts)
     np.testing.assert_allclose(together, [judge.score(["Write."], [text])[0] for text in texts], rtol=1e-4)

@@ -94,7 +94,7 @@ def consistency(run: Run, folder: Path, typos: float, seed: int, most: int) -> V
             f"The run {run.name} has no held-out sentences: `headwater samples` with its recipe makes them."
         )
     drawn = sorted(np.random.default_rng(seed).permutation(len(lines))[:most])
-    model, _ = load_model(folder)
+    model = load_model(folder)
     if model.kind not in ("reward", "language-model") or model.config.form != "decoder":
         raise UserError(
             f"{folder} is no reward model and no policy: name a stage whose model is one, such as reward or ppo."

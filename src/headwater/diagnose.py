@@ -22,7 +22,7 @@ def diagnose_folder(folder: Path, text: str | None) -> Diagnosis:
     from headwater import load
 
     if text is None:
-        return diagnose_model(load_model(folder)[0], None)
+        return diagnose_model(load_model(folder), None)
     model, tokenizer = load(folder)
     if tokenizer is None:
         raise UserError(f"{folder} has no tokenizer, so it cannot read a text: leave --text out.")

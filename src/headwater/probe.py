@@ -50,7 +50,7 @@ def probe(folder: Path, reviews: Path | None, clear: float = 0.0) -> Probed:
 
     clear: least mean rating, of either sign, of the sentences that are used. Raises UserError where there are none, or none of the other class.
     """
-    model, _ = load_model(folder)
+    model = load_model(folder)
     tokenizer = Tokenizer.load(folder)
     train, test = labelled(reviews or folder.parent.parent / "samples" / REVIEWS_FILE, tokenizer, clear)
     share = float(np.mean(test.labels))

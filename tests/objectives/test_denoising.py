@@ -105,7 +105,7 @@ def test_the_loss_is_that_of_transformers_t5(tmp_path):
     config = T5Config(vocab_size=128, decoder_start_token_id=0, pad_token_id=0, dropout_rate=0.0, **sizes)
     theirs = T5ForConditionalGeneration(config).eval()
     theirs.save_pretrained(tmp_path)
-    ours, _ = load_model(tmp_path)
+    ours = load_model(tmp_path)
     one = objective()
     batch = collate([one.prepare(list(range(2, 60)), 0), one.prepare(list(range(20, 90)), 1)])
     labels = batch.per_token["targets"].masked_fill(batch.per_token["targets"] == -1, -100)

@@ -129,7 +129,7 @@ def test_the_loss_is_that_of_transformers_bert(tmp_path):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     theirs = BertForMaskedLM(BertConfig(vocab_size=TOKENIZER.vocabulary, max_position_embeddings=64, **sizes)).eval()
     theirs.save_pretrained(tmp_path)
-    ours, _ = load_model(tmp_path)
+    ours = load_model(tmp_path)
     batch = collate([objective().prepare(LONG[:30], 0), objective().prepare(LONG[20:64], 1)])
     labels = batch.per_token["targets"].masked_fill(batch.per_token["targets"] == IGNORED, -100)
     with torch.no_grad():

@@ -52,7 +52,7 @@ def draw_answers(
     settings = stage.recipe.feedback
     tokenizer = Tokenizer.load(policy.model)
     chosen = choose_prompts(stage, tokenizer, shares)
-    model, _ = load_model(policy.model)
+    model = load_model(policy.model)
     ids = [prompt.ids for _, prompt in chosen for _ in range(settings.responses)]
     seeds = [seed for place in range(len(chosen)) for seed in seeds_of(stage, place)]
     answers = generate(model, ids, sampling_of(stage, tokenizer), seeds, label="answers to be judged")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -94,12 +93,6 @@ def rankings_by_rater(rankings: Iterable[Ranking]) -> dict[str, int]:
     """{rater: how many rankings}, by name. Derived rankings are nobody's, and anonymous raters are many at once."""
     counted = Counter(ranking.annotator for ranking in rankings if ranking.annotator not in (None, ANONYMOUS))
     return {str(name): counted[name] for name in sorted(counted, key=str)}
-
-
-def drop_checkpoints(*folders: Path) -> None:
-    """Removes the checkpoints of finished trainings."""
-    for folder in folders:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def ranking_rows(

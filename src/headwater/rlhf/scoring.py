@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from headwater.errors import UserError
-from headwater.models.layout import load_model
+from headwater.models.layout import load_model, read_config
 from headwater.models.model import Model
 from headwater.progress import say
 from headwater.training.batch import Row, split_by_tokens
@@ -62,7 +62,7 @@ class RewardModel:
         Where the normaliser is missing, scores of unknown scale would make β meaningless: that is a UserError, too, or, if
         not `strict`, said once.
         """
-        model, config = load_model(folder)
+        model, config = load_model(folder), read_config(folder)
         normaliser = config.get("headwater", {})
         if model.kind != "reward":
             raise UserError(f"{folder} holds no reward model: run the reward stage again.")

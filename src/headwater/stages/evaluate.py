@@ -17,17 +17,18 @@ from headwater.feedback.halves import Half, halved
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
 from headwater.models.answer import Answer
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
 from headwater.rlhf.episodes import answers_to, kl_of_answers, log_probabilities_of, response_mask
 from headwater.rlhf.policies import policy_before
-from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
+from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_json_lines
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Prompt, answer_text, fitting, some, whole
+from headwater.training import checkpoint
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -39,8 +40,8 @@ def run(stage: Stage) -> dict[str, Any]:
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     dtype = DTYPES[recipe.evaluate.precision]
     policies = {
-        "before": load_model(policy_before(stage).model)[0].frozen(dtype),
-        "after": load_model(stage.parent("ppo") / "model")[0].frozen(dtype),
+        "before": load_model(policy_before(stage).model).frozen(dtype),
+        "after": load_model(stage.parent("ppo") / "model").frozen(dtype),
     }
     given = heldout_prompts(stage, tokenizer)
     answers = {
@@ -56,7 +57,7 @@ def run(stage: Stage) -> dict[str, Any]:
     judge = train_judge(stage, tokenizer, precision).frozen(dtype)
     scores = judge_all(stage, given, texts, tokenizer, judge)
     varied = variety(own["before"], own["after"], 2)
-    drop_checkpoints(stage.folder / "judge-training")
+    checkpoint.drop(stage.folder / "judge-training")
     return {
         "prompts": len(given),
         "task": task_of(recipe, stage.parent("samples"), tokenizer).kind,
@@ -112,7 +113,7 @@ def _of_one(
         "bits_per_byte": read.bits_per_byte["all"] if read else math.nan,
         "calibration_error": read.calibration.error if read else math.nan,
         "perplexity": perplexity_of(
-            load_model(stage.parent("pretrain") / "model")[0].frozen(policy.dtype), given, texts, tokenizer
+            load_model(stage.parent("pretrain") / "model").frozen(policy.dtype), given, texts, tokenizer
         ),
     }
 
@@ -172,7 +173,7 @@ def judges_rankings(stage: Stage) -> list[Ranking]:
 
 def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
     """A reward model from the pretrained weights (not the SFT policy's), on the judges' rankings."""
-    pretrained, _ = load_model(stage.parent("pretrain") / "model")
+    pretrained = load_model(stage.parent("pretrain") / "model")
     judge = train_reward_model(
         pretrained,
         judges_rankings(stage),
@@ -184,8 +185,7 @@ def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
         precision=precision,
         tensorboard=stage.recipe.tensorboard,
     )
-    save_model(judge, stage.folder / "judge", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
-    tokenizer.save(stage.folder / "judge", judge.config.context)
+    save_with_tokenizer(judge, tokenizer, stage.folder / "judge", end=tokenizer.end_of_turn)
     return judge
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.lora import adapt, merge, without_adapters
 from headwater.models.model import Model
 from headwater.objectives.policy import Policy
@@ -31,6 +30,7 @@ from headwater.stages.pretrain import texts_to_learn
 from headwater.stages.reward import start_answers
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import fitting, left_out, some
+from headwater.training import checkpoint
 from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
@@ -44,7 +44,7 @@ def run(stage: Stage) -> dict[str, Any]:
     settings = stage.recipe.ppo
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
-    policy, _ = load_model(start_of(stage).model)
+    policy = load_model(start_of(stage).model)
     reward, start = reward_of(stage, policy, tokenizer)
     critic = critic_for(settings, start, stage.seed)
     prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
@@ -121,9 +121,8 @@ def save_policy_and_critic(stage: Stage, policy: Model, critic: Model | None, to
     for model, name in ((policy, "model"), (critic, "critic")):
         if model is None:
             continue
-        save_model(merge(model), stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
-        tokenizer.save(stage.folder / name, policy.config.context)
-    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+        save_with_tokenizer(merge(model), tokenizer, stage.folder / name, end=tokenizer.end_of_turn)
+    checkpoint.drop(stage.folder)
 
 
 def yardstick_of(
@@ -173,7 +172,7 @@ def reference_of(stage: Stage, policy: Model) -> Model:
     settings = stage.recipe.ppo
     adapted = None if settings.lora is None else adapt(policy, settings.lora, stage.seed)
     if stage.recipe.round.reference == "sft" and start_of(stage) != sft_of(stage):
-        return load_model(sft_of(stage).model)[0].frozen(torch.float32)
+        return load_model(sft_of(stage).model).frozen(torch.float32)
     return policy.frozen(torch.float32) if adapted is None else without_adapters(adapted)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from headwater.errors import UserError
 from headwater.evaluation.heldout import HeldOut, HeldOutTargets, HeldOutText
 from headwater.models.decoding import resting
 from headwater.models.generate import Sampling, generate
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
 from headwater.models.presets import with_checkpointing
 from headwater.objectives.causal import CausalLM
@@ -21,6 +20,7 @@ from headwater.objectives.pretraining import MASK_SHARE, PRETRAINING, build_mode
 from headwater.runs import Stage
 from headwater.stages.base import base_folder
 from headwater.stages.settings import PretrainSettings
+from headwater.training import checkpoint
 from headwater.training.averaging import average_of
 from headwater.training.early_stopping import EarlyStopping
 from headwater.training.engine import Engine, Objective
@@ -58,12 +58,12 @@ def run(stage: Stage) -> dict[str, Any]:
     engine.resume()
     engine.fit()
     learner.release(stopping.best_weights if stopping else None).eval()
-    save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_text)
-    tokenizer.save(stage.folder / "model", settings.model.context)
+    context = settings.model.context
+    save_with_tokenizer(model, tokenizer, stage.folder / "model", end=tokenizer.end_of_text, context=context)
     metrics = _metrics(stage, model, heldout, engine.step * tokens_per_step(settings)) | {"precision": precision}
     if stopping:
         metrics["best_step"] = stopping.best_step
-    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+    checkpoint.drop(stage.folder)
     return metrics
 
 
@@ -73,7 +73,7 @@ def fresh_or_base(stage: Stage, tokenizer: Tokenizer) -> Model:
     if stage.recipe.base is None:
         return build_model(settings, tokenizer.vocabulary, stage.seed)
     with base_folder(stage) as folder:
-        model, _ = load_model(folder)
+        model = load_model(folder)
     if model.kind != "language-model" or model.config.form != "decoder":
         raise UserError(
             f"`base` is {stage.recipe.base}, which is no model that writes: choose a decoder of `headwater models`."

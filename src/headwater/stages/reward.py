@@ -20,19 +20,20 @@ from headwater.feedback.reader import Ranking
 from headwater.feedback.settings import RoundSettings
 from headwater.feedback.store import Store
 from headwater.models.answer import Answer
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
 from headwater.progress import Progress
 from headwater.rlhf.episodes import answers_to
 from headwater.rlhf.pair_gate import pair_gate
 from headwater.rlhf.policies import start_of
-from headwater.rlhf.reward_training import RATERS, drop_checkpoints, train_reward_model
+from headwater.rlhf.reward_training import RATERS, train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, member_names, raw_scores
 from headwater.runs import Stage
 from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import asked, fitting, some, whole
+from headwater.training import checkpoint
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -52,9 +53,9 @@ def run(stage: Stage) -> dict[str, Any]:
     """
     settings = stage.recipe.reward
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
-    policy, _ = load_model(stage.parent("sft") / "model")
+    policy = load_model(stage.parent("sft") / "model")
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
-    answers = start_answers(stage, load_model(start_of(stage).model)[0].frozen(DTYPES[precision]), tokenizer)
+    answers = start_answers(stage, load_model(start_of(stage).model).frozen(DTYPES[precision]), tokenizer)
     dialogues = [answer.prompt + answer.tokens for answer in answers]
     with Store(stage.parent("feedback") / STORE, read_only=True) as store:
         rankings = {share: list(store.rankings(share)) for share in ("train", "select", "prompt")}
@@ -78,8 +79,7 @@ def run(stage: Stage) -> dict[str, Any]:
         )
         gain, bias = normalisers[name] = fit_normaliser(raw_scores(model, dialogues))
         extra = {"gain": gain, "bias": bias}
-        save_model(model, stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn, extra=extra)
-        tokenizer.save(stage.folder / name, model.config.context)
+        save_with_tokenizer(model, tokenizer, stage.folder / name, end=tokenizer.end_of_turn, extra=extra)
         models[name] = model
     with Progress("measure the reward model"):
         members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
@@ -94,7 +94,7 @@ def run(stage: Stage) -> dict[str, Any]:
         metrics["raters"] = json.loads(path.read_text(encoding="utf-8"))
     metrics |= {"gain": normalisers["model"][0], "bias": normalisers["model"][1]}
     metrics["sft_length"] = float(np.mean([len(answer.tokens) for answer in answers]))
-    drop_checkpoints(*(folder for _, folder in parts.values()))
+    checkpoint.drop(*(folder for _, folder in parts.values()))
     return metrics
 
 

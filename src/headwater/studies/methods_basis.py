@@ -20,7 +20,7 @@ from headwater.models.model import Model
 from headwater.recipe import Recipe, load_recipe
 from headwater.rlhf.best_of_n import ScoredPolicy
 from headwater.rlhf.episodes import answer_sampling, scored
-from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
+from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
 from headwater.rlhf.selection import Yardstick
 from headwater.rlhf.settings import PpoSettings
@@ -30,6 +30,7 @@ from headwater.stages.feedback import STORE
 from headwater.stages.ppo import prompts_of
 from headwater.stages.reward import start_answers
 from headwater.tasks.task import Prompt, answer_text, some
+from headwater.training import checkpoint
 
 NEEDED = ("samples", "pretrain", "sft", "feedback", "reward", "evaluate")
 """Stages whose files are read."""
@@ -84,7 +85,7 @@ class Basis:
 
     def new_policy(self) -> Model:
         """The SFT policy, to be trained."""
-        return load_model(self.stages["sft"] / "model")[0]
+        return load_model(self.stages["sft"] / "model")
 
     @cached_property
     def reward(self) -> RewardModel | RewardEnsemble:
@@ -106,7 +107,7 @@ class Basis:
             folder=folder,
             label=f"reward from {len(known)} rankings",
         )
-        drop_checkpoints(folder)
+        checkpoint.drop(folder)
         answers = start_answers(self.stage, self.reference, self.tokenizer)
         scores = raw_scores(model, [answer.prompt + answer.tokens for answer in answers])
         return RewardModel(model, *fit_normaliser(scores))
@@ -117,7 +118,7 @@ class Basis:
 
     @cached_property
     def judge(self) -> Model:
-        return load_model(self.stages["evaluate"] / "judge")[0]
+        return load_model(self.stages["evaluate"] / "judge")
 
     @cached_property
     def gold(self) -> RewardModel:
