@@ -8,6 +8,7 @@ from statistics import median
 
 from sqlalchemy import not_, select
 
+from headwater.corpus.words import HANGUL, KANA
 from headwater.evaluation.intervals import wilson
 from headwater.feedback.adjudication import pair_orders
 from headwater.feedback.judgements import Groups
@@ -17,13 +18,13 @@ from headwater.feedback.store import Store
 FAR_BELOW = 1 / 3
 """Of the others' time: below it a rater is too fast."""
 
-LETTERS_PER_SECOND, HAN_PER_SECOND = 60.0, 20.0
+LETTERS_PER_SECOND, CHARACTERS_PER_SECOND = 60.0, 20.0
 """Faster than anybody reads with care: about 600 English words, or 1,200 Chinese characters, in a minute."""
 
 ENOUGH = 5
 """Judgements with a time, before a rater is called too fast."""
 
-_HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_CHARACTERS = re.compile(f"[{KANA}\u3400-\u9fff{HANGUL}]")
 
 
 @dataclass(frozen=True)
@@ -124,5 +125,5 @@ def speeds(store: Store) -> list[Speed]:
 
 def reading_seconds(text: str) -> float:
     """The least time in which somebody could read a text."""
-    han = len(_HAN.findall(text))
-    return han / HAN_PER_SECOND + (len(text) - han) / LETTERS_PER_SECOND
+    characters = len(_CHARACTERS.findall(text))
+    return characters / CHARACTERS_PER_SECOND + (len(text) - characters) / LETTERS_PER_SECOND
