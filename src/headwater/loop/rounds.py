@@ -13,6 +13,7 @@ from headwater.catalogue import find_run
 from headwater.endings import INTERRUPTED, REFUSED
 from headwater.feedback.store import Store
 from headwater.loop.cycle import Judged
+from headwater.models.weights import WEIGHTS
 from headwater.recipe import Recipe, load_recipe
 from headwater.rlhf.asking import tasks_of
 from headwater.rlhf.policies import PolicyOrigin
@@ -52,7 +53,7 @@ class RoundRunner:
 
     def judged(self, accepted: str | None) -> Judged:
         store, policy = self.recipe.feedback.store, self.policy(accepted)
-        weights = policy.model / "model.safetensors"
+        weights = policy.model / WEIGHTS
         if store is None or self.recipe.feedback.annotator != "people":
             return NOBODY_ASKED
         if not weights.is_file():

@@ -17,6 +17,7 @@ from headwater.errors import UserError
 from headwater.models.families import Family, family_named, family_of
 from headwater.models.model import Config, Kind, Model
 from headwater.models.weights import WEIGHTS, read_weights, write_weights
+from headwater.storage import sha256_of
 
 if TYPE_CHECKING:
     from headwater.corpus.tokenizer import Tokenizer
@@ -106,6 +107,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is damaged: it holds no configuration; restore it from its run.")
     return config
+
+
+def weights_digest(folder: Path) -> str:
+    """What tells a model from others: the start of the SHA-256 of its weights."""
+    return sha256_of(folder / WEIGHTS)[:16]
 
 
 def _kind(family: Family, config: Mapping[str, Any], place: str) -> Kind:

@@ -17,7 +17,7 @@ from headwater.models.sampling import Sampling
 from headwater.objectives.policy import response_log_probabilities, response_values
 from headwater.rlhf.scoring import Scorer
 from headwater.rlhf.settings import PpoSettings
-from headwater.training.batch import Batch, Row, split_by_tokens
+from headwater.training.batch import LEARN_BUDGET, Batch, Row, split_by_tokens
 from headwater.training.source import permutation
 
 
@@ -64,7 +64,9 @@ def episode_row(answer: Answer, index: int, start: int | None = None) -> Row:
 
 
 @torch.no_grad()
-def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024) -> Tensor:
+def log_probabilities_of(
+    model: Model, answers: Sequence[Answer], temperature: float, budget: int = LEARN_BUDGET
+) -> Tensor:
     """log π of every response token by the training path: [answers, longest response], 0 past the end."""
     return _per_token(
         model, answers, budget, lambda batch: (response_log_probabilities(model, batch, temperature)[0],)
@@ -73,7 +75,7 @@ def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: f
 
 @torch.no_grad()
 def log_probabilities_and_entropy_of(
-    model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024
+    model: Model, answers: Sequence[Answer], temperature: float, budget: int = LEARN_BUDGET
 ) -> tuple[Tensor, Tensor]:
     """`log_probabilities_of`, and the entropy of the next token before each response token, in nats: of like shape."""
 
@@ -87,7 +89,7 @@ def log_probabilities_and_entropy_of(
 
 
 @torch.no_grad()
-def values_of(critic: Model, answers: Sequence[Answer], budget: int = 1024) -> Tensor:
+def values_of(critic: Model, answers: Sequence[Answer], budget: int = LEARN_BUDGET) -> Tensor:
     """The critic's value before each response token: [answers, longest response]."""
     return _per_token(critic, answers, budget, lambda batch: (response_values(critic, batch),))[0]
 

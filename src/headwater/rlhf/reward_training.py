@@ -72,7 +72,7 @@ def train_reward_model(
         say(f"{label}: no ranking tells which person made it, so nothing is learnt of raters (reward.raters).")
     engine = Engine(
         learners,
-        Rankings(groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings, budget=1024),
+        Rankings(groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings),
         objective,
         folder=folder,
         checkpoint_every=settings.checkpoint_every,

@@ -13,7 +13,7 @@ from headwater.errors import UserError
 from headwater.models.layout import load_model, read_config
 from headwater.models.model import Model
 from headwater.progress import say
-from headwater.training.batch import Row, split_by_tokens
+from headwater.training.batch import READ_BUDGET, Row, split_by_tokens
 
 Scorer = Callable[[Sequence[Sequence[int]]], Tensor]
 """Token ids of dialogues → their scores, [dialogues], fp32."""
@@ -30,7 +30,7 @@ class Reward(Protocol):
 
 
 @torch.inference_mode()
-def raw_scores(model: Model, dialogues: Sequence[Sequence[int]], budget: int = 4096) -> Tensor:
+def raw_scores(model: Model, dialogues: Sequence[Sequence[int]], budget: int = READ_BUDGET) -> Tensor:
     """Scores of a reward model before normalisation, in the order given: [dialogues]."""
     scores = torch.zeros(len(dialogues))
     rows = [Row(torch.tensor(ids), per_row={"index": index}) for index, ids in enumerate(dialogues)]

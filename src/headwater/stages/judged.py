@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from headwater.corpus.shares import SHARES
 from headwater.errors import UserError
 from headwater.feedback.bringing import import_comparisons
 from headwater.feedback.copying import copy_store, is_empty
@@ -13,7 +14,7 @@ from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
 from headwater.progress import say
 from headwater.rlhf.annotators import judge_by_simulation
-from headwater.rlhf.asking import SHARES, Asked, draw_answers, tasks_of
+from headwater.rlhf.asking import Asked, draw_answers, tasks_of
 from headwater.rlhf.policies import policy_before
 from headwater.runs import Stage
 from headwater.stages.feedback import RANKED, STORE, from_ratings

@@ -51,7 +51,6 @@ def run(stage: Stage) -> dict[str, Any]:
             seed=stage.seed,
             epochs=settings.epochs,
             groups_per_update=settings.batch_examples,
-            budget=1024,
             shares=model.shares_beginnings,
         ),
         Supervised(),
