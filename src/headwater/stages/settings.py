@@ -61,21 +61,23 @@ class SftSettings(StageSettings):
         (2, 4), strict=False, description="Least and most words of the prefilled opening."
     )
 
+    examples: Count | None = Field(None, description="Learn at most so many examples, drawn by the seed. Absent: all.")
+    epochs: Count = Field(2, description="Passes over the examples.")
+    batch_examples: Count = Field(32, description="Examples per update.")
+    lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
+    optimiser: OptimiserSettings = Field(OptimiserSettings(learning_rate=5e-4), description="What moves the weights.")
+    schedule: ScheduleSettings = Field(
+        ScheduleSettings(name="cosine", warmup=0.05), description="How the learning rate goes over the updates."
+    )
+    precision: Precision = Field("auto", description="`auto`: bf16 where the processor multiplies it itself.")
+    checkpoint_every: Count = Field(50, description="Updates between checkpoints.")
+
     @field_validator("opening_words")
     @classmethod
     def _in_order(cls, words: tuple[int, int]) -> tuple[int, int]:
         if not 1 <= words[0] <= words[1]:
             raise ValueError("give the least and the most words, at least 1 each")
         return words
-
-    examples: Count | None = Field(None, description="Learn at most so many examples, drawn by the seed. Absent: all.")
-    epochs: Count = 2
-    batch_examples: Count = 32
-    lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
-    optimiser: OptimiserSettings = OptimiserSettings(learning_rate=5e-4)
-    schedule: ScheduleSettings = ScheduleSettings(name="cosine", warmup=0.05)
-    precision: Precision = "auto"
-    checkpoint_every: Count = 50
 
 
 class FeedbackSettings(StageSettings):
