@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headwater.consistency import PolicyJudge, consistency
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
+from headwater.inspection.consistency import PolicyJudge, consistency
 from headwater.models.layout import load_model
 from headwater.runs import Run
 from test_chat import make
