@@ -8,11 +8,11 @@ Davidson 1970, with a parameter for ties, has neither property: there a strength
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from headwater.errors import UserError
 from headwater.evaluation.intervals import Array, draws, percentile_interval, sigmoid
@@ -62,15 +62,6 @@ def bradley_terry(outcomes: Sequence[Outcome], *, resamples: int = 1000, seed: i
         drawn = fits[1:, place][~np.isnan(fits[1:, place])]
         low, high = percentile_interval(drawn, method="inverted_cdf")
         found.append(Strength(name, float(fits[0, place]), low, high, round(compared[place])))
-    return found
-
-
-def outcomes_of(scores: Mapping[str, ArrayLike]) -> list[Outcome]:
-    """{policy: a judge's scores [prompts] of its answers} → every pair of policies on every prompt; equal is a tie."""
-    found = []
-    for (first, left), (second, right) in itertools.combinations(scores.items(), 2):
-        signs = np.sign(np.subtract(left, right, dtype=np.float64))
-        found += [Outcome(prompt, first, second, float(1 + sign) / 2) for prompt, sign in enumerate(signs)]
     return found
 
 

@@ -75,7 +75,7 @@ def log_probabilities_of(
 
 @torch.no_grad()
 def log_probabilities_and_entropy_of(
-    model: Model, answers: Sequence[Answer], temperature: float, budget: int = LEARN_BUDGET
+    model: Model, answers: Sequence[Answer], temperature: float
 ) -> tuple[Tensor, Tensor]:
     """`log_probabilities_of`, and the entropy of the next token before each response token, in nats: of like shape."""
 
@@ -84,7 +84,7 @@ def log_probabilities_and_entropy_of(
         assert entropy is not None
         return chosen, entropy
 
-    chosen, entropy = _per_token(model, answers, budget, compute)
+    chosen, entropy = _per_token(model, answers, LEARN_BUDGET, compute)
     return chosen, entropy
 
 
