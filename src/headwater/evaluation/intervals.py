@@ -42,4 +42,6 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + e^−x) without overflow."""
-    return np.asarray((1 + np.tanh(x / 2)) / 2)
+    from scipy.special import expit
+
+    return np.asarray(expit(x))
