@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from headwater.catalogue import find_run, runs_root
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
@@ -34,7 +35,6 @@ from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.rlhf.settings import RewardSettings
 from headwater.runs import Run
-from headwater.tasks.continuation import read_lines
 from headwater.tasks.task import user_turn
 from headwater.training.batch import Batch
 from headwater.training.precision import choose_precision
@@ -78,7 +78,7 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
     if reward is None or sft is None:
         raise UserError(f"The run {run.name} has no finished reward stage: run it up to there (--until reward).")
     settings = RewardSettings.model_validate(reward["settings"], strict=False)
-    backbone, _ = load_model(run.stage("sft") / "model")
+    backbone = load_model(run.stage("sft") / "model")
     tokenizer = Tokenizer.load(run.stage("sft") / "model")
     with Store(run.stage("feedback") / STORE, read_only=True) as store:
         rankings = list(store.rankings("train"))
@@ -94,7 +94,7 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
             precision=choose_precision(settings.precision),
             objective=partial(FlippedPairs, share=share, flips=seed),
         )
-    lines = read_lines(run.stage("samples") / "reviews.jsonl", "prompt")
+    lines = list(read_rated(run.stage("samples") / REVIEWS_FILE, "prompt"))
     instructions = sft["settings"]["instructions"]
     context = model.config.context
     dialogues = [answered_ids(user_turn(instructions[line.source]), line.text, tokenizer, context) for line in lines]

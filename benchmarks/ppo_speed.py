@@ -43,6 +43,7 @@ from typing import Any
 import torch
 
 from headwater.cores import usable_cores
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.models.layout import load_model, save_model
 from headwater.models.lora import adapt, without_adapters
@@ -56,7 +57,7 @@ from headwater.rlhf.actors import Actors
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.rlhf.settings import PpoSettings
-from headwater.tasks.continuation import openings, read_lines
+from headwater.tasks.continuation import openings
 from headwater.tasks.task import sample
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
@@ -103,7 +104,7 @@ def material_of_run(folder: Path, given: argparse.Namespace) -> Material:
     shutil.copytree(given.run / "reward" / "model", folder / "reward")
     tokenizer = Tokenizer.load(folder / "policy")
     recipe = load_recipe(given.run / "recipe.yaml")
-    lines = read_lines(given.run / "samples" / "reviews.jsonl", "train")
+    lines = list(read_rated(given.run / "samples" / REVIEWS_FILE, "train"))
     found = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
     prompts = [list(opening.ids) for opening in sample(found, given.prompts, 1)]
     return Material(folder, prompts, tokenizer.pad, tokenizer.end_of_turn, ends=True)
@@ -113,9 +114,9 @@ def headwater_way(material: Material, given: argparse.Namespace, precision: str)
     """One iteration of headwater as a function."""
     folder = material.folder
     dtype = DTYPES[precision]
-    policy = load_model(folder / "policy")[0]
+    policy = load_model(folder / "policy")
     if given.lora is None:
-        reference = load_model(folder / "policy")[0].frozen(dtype)
+        reference = load_model(folder / "policy").frozen(dtype)
     else:
         reference = without_adapters(adapt(policy, lora_settings(given.lora), seed=1))
     reward = RewardModel.load(folder / "reward")

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import flipped_labels
+from headwater.corpus.rated import read_rated
 from headwater.errors import UserError
 from headwater.evaluation.pairs import PairAccuracy
 from headwater.feedback.derive import derive_rankings
-from headwater.feedback.ratings import import_ratings, read_sentences
+from headwater.feedback.ratings import import_ratings
 from headwater.feedback.store import Store
 from headwater.manifest import write_manifest
 from headwater.models.layout import save_model
@@ -48,7 +49,7 @@ def run(tmp_path):
     path = folder / "samples" / "reviews.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with Store(folder / "feedback" / "feedback.db") as store:
-        import_ratings(store, read_sentences(path), SftSettings().instructions)
+        import_ratings(store, read_rated(path), SftSettings().instructions)
         derive_rankings(store, answers=4, rankings_per_sentence=1, tie=0.1, seed=1)
         store.seal()
     save_model(tiny_model(vocabulary=394), folder / "sft" / "model", pad=0, eos=4)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from headwater.models.model import Model
+from headwater.objectives.pretraining import MASK_SHARE
 from headwater.objectives.registry import objective_class
 from headwater.objectives.supervised import Span
 from headwater.rlhf.estimators import ESTIMATORS
@@ -134,8 +135,10 @@ CASES = {  # an objective's name, perhaps with a variant after a comma
     "causal": Case(made("causal"), one(), of_texts),
     "prefix": Case(made("prefix", 3), one(), of_texts),
     "supervised": Case(made("supervised"), one(), dialogues),
-    "masked": Case(made("masked", 4, 60, words, 3, (0, 1, 2, 3)), one("masked", form="encoder"), of_texts),
-    "denoising": Case(made("denoising", list(range(50, 60)), 3, start=0), one(**PAIR), of_texts),
+    "masked": Case(
+        made("masked", 4, 60, words, 3, (0, 1, 2, 3), share=MASK_SHARE), one("masked", form="encoder"), of_texts
+    ),
+    "denoising": Case(made("denoising", list(range(50, 60)), 3, start=0, share=MASK_SHARE), one(**PAIR), of_texts),
     "sequence": Case(made("sequence", 0), one(**PAIR), pairs),
     "classification": Case(made("classification"), one("class", classes=3, form="encoder"), labelled),
     "span": Case(made("span"), one("span", form="encoder"), answers),

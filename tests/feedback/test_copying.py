@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from dialogues import lines
+from headwater.corpus.rated import RatedSentence
 from headwater.feedback.comparisons import Comparison, Turn
 from headwater.feedback.copying import NO_TIME, last_word
 from headwater.feedback.importing import import_comparisons, import_file
-from headwater.feedback.ratings import LABELS, PEOPLE, PublishedSource, RatedSentence, import_ratings
+from headwater.feedback.ratings import LABELS, PEOPLE, PublishedSource, import_ratings
 from headwater.feedback.store import Store
 
 HI = {"prompt": "Hi", "annotator": "Ada"}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import select
 
+from headwater.corpus.rated import RatedSentence
 from headwater.errors import UserError
 from headwater.feedback.annotator_names import ANONYMOUS
-from headwater.feedback.ratings import AXIS, PUBLISHED, RatedSentence, import_ratings, parse_sentence, read_sentences
+from headwater.feedback.ratings import (
+    AXIS,
+    PUBLISHED,
+    import_ratings,
+)
 from headwater.feedback.schema import RESPONSE
 from headwater.feedback.store import Store
 
@@ -96,41 +98,6 @@ def test_an_interrupted_import_leaves_nothing(store: Store) -> None:
     with pytest.raises(UserError, match="twice"):
         import_ratings(store, broken, INSTRUCTIONS)
     assert set(store.counts().values()) == {0}
-
-
-GOOD = {"id": "film-1", "text": "Fine.", "source": "film-reviews", "share": "train", "ratings": [1, -4], "mean": -1.5}
-
-
-def test_reading_names_the_line(tmp_path: Path) -> None:
-    path = tmp_path / "reviews.jsonl"
-    path.write_text(json.dumps(GOOD) + "\n\n" + json.dumps({**GOOD, "ratings": []}) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"line 3 .*ratings"):
-        list(read_sentences(path))
-    path.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(UserError, match="UTF-8"):
-        list(read_sentences(path))
-    with pytest.raises(UserError, match="no rated sentences"):
-        list(read_sentences(tmp_path / "absent.jsonl"))
-
-
-@given(
-    st.sampled_from(sorted(GOOD)),
-    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists(st.none() | st.floats(), max_size=3),
-)
-def test_a_line_is_whole_or_a_user_error(key: str, value: object) -> None:
-    try:
-        sentence = parse_sentence(json.dumps({**GOOD, key: value}), "here")
-    except UserError:
-        return
-    assert sentence.text.strip()
-    assert sentence.ratings
-    assert all(abs(float(rating)) < float("inf") for rating in sentence.ratings)
-
-
-@given(st.text(max_size=20))
-def test_any_text_is_whole_or_a_user_error(line: str) -> None:
-    with pytest.raises(UserError):
-        parse_sentence(line, "here")
 
 
 def test_the_name_claims_no_person() -> None:

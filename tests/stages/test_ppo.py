@@ -108,7 +108,7 @@ def test_a_missing_normaliser_is_refused_before_any_training(parents, tmp_path, 
 
 
 def test_the_critic_starts_from_the_reward_or_else_from_the_policy(parents, tmp_path):
-    policy, tokenizer = load_model(parents["sft"] / "model")[0], small_tokenizer()
+    policy, tokenizer = load_model(parents["sft"] / "model"), small_tokenizer()
     ensemble, start = ppo.reward_of(
         stage(parents, tmp_path / "ppo", reward={"members": 2, "pessimism": 0.5}), policy, [], tokenizer
     )
@@ -150,7 +150,7 @@ def test_after_a_failing_reward_the_stage_goes_on_and_ends_as_if_nothing_had_bee
         assert len([line for line in read_metrics(given.folder / "metrics.jsonl") if "iteration" in line]) == 3
         found[name] = (
             metrics,
-            weights_of(load_model(given.folder / "critic")[0]),
+            weights_of(load_model(given.folder / "critic")),
             (given.folder / "reward.json").exists(),
         )
     assert found["whole"][0] == found["parts"][0]

@@ -17,8 +17,8 @@ from headwater.models.generate import Sampling, generate
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
 from headwater.objectives.causal import CausalLM
-from headwater.objectives.registry import TextObjective, control_tokens
-from headwater.training.batch import Row, split_by_tokens
+from headwater.objectives.pretraining import TextObjective, control_tokens
+from headwater.training.batch import READ_BUDGET, Row, split_by_tokens
 from headwater.training.learner import Learner
 from headwater.training.source import parts
 
@@ -26,8 +26,6 @@ QUICK = 100
 """Held-out documents measured on the way, of all sources alike; all of them at the end."""
 COUNTED = 20_000
 """Training documents, evenly spread, whose targets are counted for the unigram loss."""
-_BUDGET = 4096
-"""Padded tokens per forward pass."""
 
 
 class HeldOut(Protocol):
@@ -142,7 +140,7 @@ def target_losses(objective: TextObjective, model: Model, rows: Sequence[Row]) -
     """−log p of every target in nats, and the targets; [targets] each, in no particular order."""
     losses, targets = [], []
     with torch.inference_mode():
-        for batch in split_by_tokens(rows, _BUDGET):
+        for batch in split_by_tokens(rows, READ_BUDGET):
             learnt = batch.per_token["targets"] != IGNORED
             chosen = batch.per_token["targets"][learnt]
             hidden = objective.hidden({"model": model}, batch)[learnt]

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwater.errors import UserError
+from headwater.evaluation.intervals import Array, percentile_interval
 from headwater.evaluation.pairs import PairAccuracy, order_agreement
 
 Metric = Literal["interval", "ordinal", "nominal"]
-Array = NDArray[np.float64]
 
 MOST_VALUES = 200
 """Distinct ratings up to which counting by value is meant; a rating scale has about ten."""
@@ -118,8 +117,8 @@ def krippendorff_alpha(
         chosen = generator.integers(len(flat), size=(times, len(flat)))
         weights = np.stack([np.bincount(row, minlength=len(flat)) for row in chosen]).astype(np.float64)
         drawn.append(alpha_of((weights @ flat).reshape(times, len(values), len(values)), values, metric))
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975]) if drawn else (alpha, alpha)
-    return Agreement(alpha, float(low), float(high), len(counts), int(counts.sum()))
+    low, high = percentile_interval(np.concatenate(drawn)) if drawn else (alpha, alpha)
+    return Agreement(alpha, low, high, len(counts), int(counts.sum()))
 
 
 def sums_by(rows: Array, owners: Sequence[Hashable]) -> Array:

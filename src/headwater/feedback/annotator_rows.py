@@ -34,6 +34,7 @@ def anonymous_rater(writer: Writer, name: str = ANONYMOUS) -> int:
 
 def annotators(writer: Writer, those: Iterable[Comparison | Rated | Conversation]) -> dict[str | None, int]:
     """{name: id}; who is not known is the store's row for all unknown raters."""
-    unknown = anonymous_rater(writer)
+    people: dict[str | None, int] = {None: anonymous_rater(writer)}
     named = {each.annotator for each in those if each.annotator is not None}
-    return {None: unknown, **find_or_add(writer, sorted(named))}
+    people.update(find_or_add(writer, sorted(named)).items())
+    return people

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from headwater.corpus.rated import REVIEWS_FILE, RatedSentence, read_rated
 from headwater.corpus.samples import set_of
 from headwater.corpus.shares import SHARES
 from headwater.errors import UserError
@@ -18,7 +19,7 @@ from headwater.feedback.copying import NO_TIME, copy_store
 from headwater.feedback.derive import derive_rankings
 from headwater.feedback.importing import import_comparisons
 from headwater.feedback.orders import has_order
-from headwater.feedback.ratings import LABELS, PEOPLE, RatedSentence, import_ratings, read_sentences
+from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings
 from headwater.feedback.recipe_dialogues import read_comparisons
 from headwater.feedback.store import STORE, Store
 from headwater.progress import Progress
@@ -43,7 +44,7 @@ def begin(stage: Stage, store: Store) -> None:
 def from_ratings(stage: Stage, store: Store) -> dict[str, Any]:
     """Brings the samples' ratings or labels into the store and derives rankings from them; returns the stage's metrics."""
     settings = stage.recipe.feedback
-    sentences = list(read_sentences(stage.parent("samples") / "reviews.jsonl"))
+    sentences = list(read_rated(stage.parent("samples") / REVIEWS_FILE))
     if not sentences:
         raise UserError("There is no rated sentence in the samples: add the source `samples: reviews` to the recipe.")
     labelled = set_of(sentences[0].source).labelled

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwater.errors import UserError
-from headwater.evaluation.pairs import draws
+from headwater.evaluation.intervals import Array, draws, percentile_interval
 from headwater.feedback.agreement import sums_by
 from headwater.feedback.judgements import Groups
 from headwater.feedback.orders import pair_orders
 
-Array = NDArray[np.float64]
 Weights = Literal["linear", "quadratic"]
 
 
@@ -130,6 +128,5 @@ def _kappa(flat: Array, costs: Array) -> Array:
 def _coefficient(found: Array, units: int) -> Coefficient:
     """The sample's value stands first in `found`, those of the resamples behind it."""
     drawn = found[1:][np.isfinite(found[1:])]
-    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     value = float(found[0]) if np.isfinite(found[0]) else float("nan")
-    return Coefficient(value, float(low), float(high), units)
+    return Coefficient(value, *percentile_interval(drawn), units)

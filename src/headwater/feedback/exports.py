@@ -12,7 +12,6 @@ exported: an adjudicator's word alone where there is one, no gold questions, not
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from headwater.feedback.orders import has_order, pair_orders
 from headwater.feedback.reader import Ranking, learnt
 from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
 from headwater.feedback.store import Store
-from headwater.storage import write_atomically
+from headwater.storage import write_atomically, write_json_lines
 
 Line = dict[str, Any]
 
@@ -53,7 +52,7 @@ def export(store: Store, path: Path, layout: str, split: str) -> int:
     if path.suffix == ".parquet":
         write_parquet(path, lines, layout)
     else:
-        write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        write_json_lines(path, lines)
     return len(lines)
 
 

@@ -7,15 +7,13 @@ rater. A label of a data set is treated alike, under a name that says that it is
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
+from headwater.corpus.rated import RatedSentence
 from headwater.errors import UserError
 from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.annotator_rows import anonymous_rater
@@ -44,51 +42,6 @@ PEOPLE = PublishedSource(ANONYMOUS, AXIS, PUBLISHED)
 """Ratings by people."""
 LABELS = PublishedSource("labels of published data (no known person)", "label", 1_443_312_000)
 """Labels, 1 for praise and −1 for blame, published on 27 September 2015."""
-
-
-@dataclass(frozen=True)
-class RatedSentence:
-    """One sentence with all its ratings; `share` becomes the split of its prompt."""
-
-    id: str
-    text: str
-    source: str
-    share: str
-    ratings: list[float]
-
-
-def read_sentences(path: Path) -> Iterator[RatedSentence]:
-    """Reads {"id", "text", "source", "share", "ratings"} per line. Raises UserError with the line where one is bad."""
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield parse_sentence(line, f"{path}, line {number}")
-    except FileNotFoundError:
-        raise UserError(f"There are no rated sentences at {path}: add the source `samples: reviews`.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: convert the file and try again.") from None
-
-
-def parse_sentence(line: str, place: str) -> RatedSentence:
-    """One line of JSON, checked; `place` is named in the error."""
-    try:
-        data = json.loads(line)
-    except ValueError:
-        raise UserError(f"{place} is not valid JSON: mend or remove the line.") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{place} is no JSON object: mend or remove the line.")
-    for name in ("id", "text", "source", "share"):
-        if not isinstance(data.get(name), str) or not data[name].strip():
-            raise UserError(f"{place} has no `{name}`: mend or remove the line.")
-    ratings = data.get("ratings")
-    if not isinstance(ratings, list) or not ratings or not all(is_rating(value) for value in ratings):
-        raise UserError(f"{place} has no list of numbers as `ratings`: mend or remove the line.")
-    return RatedSentence(data["id"], data["text"], data["source"], data["share"], ratings)
-
-
-def is_rating(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def import_ratings(

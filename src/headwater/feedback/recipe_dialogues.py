@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +14,7 @@ from headwater.feedback.comparisons import Comparison, Conversation, Turn, first
 from headwater.feedback.layouts import read_dialogues
 from headwater.feedback.prompts import read_prompts
 from headwater.feedback.settings import DialogueSettings
-from headwater.storage import write_atomically
+from headwater.storage import read_json_lines, write_json_lines
 
 DEMONSTRATIONS, PROMPTS, COMPARISONS = "demonstrations.jsonl", "prompts.jsonl", "comparisons.jsonl"
 """In the folder of the samples stage."""
@@ -133,20 +132,22 @@ def with_system(turns: Sequence[Turn], system: str | None, system_turns: bool) -
 def write_own(own: Own, folder: Path) -> None:
     """Three files of JSON lines."""
     for name, those in ((DEMONSTRATIONS, own.demonstrations), (PROMPTS, own.prompts)):
-        _write(folder / name, ({**asdict(each), "turns": _plain(each.turns)} for each in those))
-    _write(folder / COMPARISONS, ({**asdict(each), "prompt": _plain(each.prompt)} for each in own.comparisons))
+        write_json_lines(folder / name, ({**asdict(each), "turns": _plain(each.turns)} for each in those))
+    write_json_lines(
+        folder / COMPARISONS, ({**asdict(each), "prompt": _plain(each.prompt)} for each in own.comparisons)
+    )
 
 
 def read_dealt(folder: Path, name: str, share: str) -> Iterator[Dealt]:
     """The demonstrations or prompts of a share that `write_own` wrote."""
-    for record in _records(folder / name):
+    for record in read_json_lines(folder / name):
         if record["share"] == share:
             yield Dealt(_turns(record["turns"]), record["source"], record["share"])
 
 
 def read_comparisons(folder: Path) -> Iterator[Comparison]:
     """The comparisons that `write_own` wrote."""
-    for record in _records(folder / COMPARISONS):
+    for record in read_json_lines(folder / COMPARISONS):
         lists = {name: tuple(record[name]) for name in ("answers", "ranks", "writers")}
         yield Comparison(**{**record, **lists, "prompt": _turns(record["prompt"])})
 
@@ -169,13 +170,3 @@ def _plain(turns: Iterable[Turn]) -> list[dict[str, str]]:
 
 def _turns(messages: Iterable[dict[str, Any]]) -> tuple[Turn, ...]:
     return tuple(Turn(**message) for message in messages)
-
-
-def _write(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)

@@ -47,14 +47,14 @@ def leave_one_out(returns: Tensor, group: int) -> Tensor:
     return ((grouped - grouped.mean(dim=1, keepdim=True)) * group / (group - 1)).flatten()
 
 
-def group_normalised(returns: Tensor, group: int, epsilon: float = 1e-4) -> Tensor:
+def group_normalised(returns: Tensor, group: int) -> Tensor:
     """(R_i − mean) / (deviation + ε) within its group, unbiased deviation (GRPO: Shao et al., 2024, section 4.1.2). [episodes].
 
     returns: [episodes], groups of at least 2 side by side. Where all of a group are alike, 0.
     """
     grouped = returns.view(-1, group)
     centred = grouped - grouped.mean(dim=1, keepdim=True)
-    return (centred / (grouped.std(dim=1, keepdim=True) + epsilon)).flatten()
+    return (centred / (grouped.std(dim=1, keepdim=True) + 1e-4)).flatten()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def _by_judge(stage: Stage, store: Store, tasks: Sequence[Asked]) -> NDArray[np.
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
     folder = stage.folder / "annotator-training"
     judge = train_reward_model(
-        load_model(stage.parent("pretrain") / "model")[0],
+        load_model(stage.parent("pretrain") / "model"),
         rankings,
         tokenizer,
         stage.recipe.reward,

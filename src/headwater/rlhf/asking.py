@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import not_, select
 
+from headwater.corpus.shares import PARTS, SHARES
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback.comparisons import Turn
 from headwater.feedback.prompt_rows import turns_of
@@ -26,9 +27,6 @@ from headwater.runs import Stage
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
 from headwater.training.source import permutation
-
-SHARES = {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}
-"""Of the prompts that are asked, the part of each share, where all are asked."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def draw_answers(
     settings = stage.recipe.feedback
     tokenizer = Tokenizer.load(policy.model)
     chosen = choose_prompts(stage, tokenizer, shares)
-    model, _ = load_model(policy.model)
+    model = load_model(policy.model)
     ids = [prompt.ids for _, prompt in chosen for _ in range(settings.responses)]
     seeds = [seed for place in range(len(chosen)) for seed in seeds_of(stage, place)]
     answers = generate(model, ids, sampling_of(stage, tokenizer), seeds, label="answers to be judged")
@@ -73,12 +71,12 @@ def seeds_of(stage: Stage, place: int) -> list[int]:
 
 
 def choose_prompts(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) -> list[tuple[str, Prompt]]:
-    """(share, prompt) of what is asked: as many of each share as its part of all."""
+    """(share, prompt) of what is asked: of each share as many as its part of all texts."""
     task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
-    total = sum(SHARES[share] for share in shares)
+    total = sum(PARTS[share] for share in shares)
     chosen = []
     for share in shares:
-        part = stage.recipe.feedback.prompts * SHARES[share] / total
+        part = stage.recipe.feedback.prompts * PARTS[share] / total
         count = math.ceil(round(part, 6))  # at least one of each share
         # Another round asks others, as far as there are any.
         found = sample(

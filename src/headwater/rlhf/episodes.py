@@ -18,7 +18,7 @@ from headwater.objectives.policy import episode_row, response_log_probabilities,
 from headwater.rlhf.scoring import Scorer
 from headwater.rlhf.settings import PpoSettings
 from headwater.tasks.task import Prompt, sample
-from headwater.training.batch import Batch, split_by_tokens
+from headwater.training.batch import LEARN_BUDGET, Batch, split_by_tokens
 from headwater.training.source import permutation
 
 
@@ -57,7 +57,9 @@ def mean_kl(policy: Model, reference: Model, answers: Sequence[Answer], temperat
 
 
 @torch.no_grad()
-def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024) -> Tensor:
+def log_probabilities_of(
+    model: Model, answers: Sequence[Answer], temperature: float, budget: int = LEARN_BUDGET
+) -> Tensor:
     """log π of every response token by the training path: [answers, longest response], 0 past the end."""
     return _per_token(
         model, answers, budget, lambda batch: (response_log_probabilities(model, batch, temperature)[0],)
@@ -66,7 +68,7 @@ def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: f
 
 @torch.no_grad()
 def log_probabilities_and_entropy_of(
-    model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024
+    model: Model, answers: Sequence[Answer], temperature: float
 ) -> tuple[Tensor, Tensor]:
     """`log_probabilities_of`, and the entropy of the next token before each response token, in nats: of like shape."""
 
@@ -75,12 +77,12 @@ def log_probabilities_and_entropy_of(
         assert entropy is not None
         return chosen, entropy
 
-    chosen, entropy = _per_token(model, answers, budget, compute)
+    chosen, entropy = _per_token(model, answers, LEARN_BUDGET, compute)
     return chosen, entropy
 
 
 @torch.no_grad()
-def values_of(critic: Model, answers: Sequence[Answer], budget: int = 1024) -> Tensor:
+def values_of(critic: Model, answers: Sequence[Answer], budget: int = LEARN_BUDGET) -> Tensor:
     """The critic's value before each response token: [answers, longest response]."""
     return _per_token(critic, answers, budget, lambda batch: (response_values(critic, batch),))[0]
 

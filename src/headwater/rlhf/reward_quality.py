@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from headwater.corpus.rated import RatedSentence
 from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.baselines import BagOfWords, Length, lengths_of
-from headwater.evaluation.calibration import Calibration, calibration, pair_calibration, sigmoid
+from headwater.evaluation.calibration import Calibration, calibration, pair_calibration
+from headwater.evaluation.intervals import Array, sigmoid
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
 from headwater.evaluation.pairwise import Accuracy, Pair, PairBagOfWords, PairLength, PairScorer, accuracy
 from headwater.feedback.agreement import rater_ceiling
@@ -23,10 +24,7 @@ from headwater.feedback.reader import Ranking
 from headwater.progress import say
 from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.scoring import RewardEnsemble, spread
-from headwater.tasks.continuation import Line
 from headwater.tasks.task import user_turn
-
-Array = NDArray[np.float64]
 
 GAP = 1.0
 """Mean ratings that differ by at least so much are a clear pair; so are different labels, 1 and −1."""
@@ -88,8 +86,8 @@ class _Scores:
 
 def measure_on_ratings(
     members: RewardEnsemble,
-    train: Sequence[Line],
-    heldout: Sequence[Line],
+    train: Sequence[RatedSentence],
+    heldout: Sequence[RatedSentence],
     instructions: Mapping[str, str],
     tokenizer: Tokenizer,
     seed: int,
@@ -103,7 +101,7 @@ def measure_on_ratings(
     learnt = [line.text for line in train], [line.mean for line in train]
     words, length = BagOfWords().fit(*learnt).score(texts), Length().fit(*learnt).score(texts)
     rated = set_of(train[0].source)
-    first = np.flatnonzero(np.array(sources) == rated.sources[0])
+    first = [place for place, source in enumerate(sources) if source == rated.sources[0]]
     clear = _accuracy_on(first, found.reward, heldout, seed)
     by_words = _accuracy_on(first, words, heldout, seed)
     every = pair_accuracy(found.reward, means, 0.0, sources, seed=seed)
@@ -173,10 +171,12 @@ def dialogues_of(rankings: Sequence[Ranking], tokenizer: Tokenizer, context: int
     }
 
 
-def _accuracy_on(places: NDArray[np.intp], scores: Array, lines: Sequence[Line], seed: int) -> PairAccuracy:
+def _accuracy_on(places: Sequence[int], scores: Array, lines: Sequence[RatedSentence], seed: int) -> PairAccuracy:
     """On the pairs of these lines that are clearly apart."""
     kept = [lines[place] for place in places]
-    return pair_accuracy(scores[places], [line.mean for line in kept], GAP, [line.source for line in kept], seed=seed)
+    return pair_accuracy(
+        scores[list(places)], [line.mean for line in kept], GAP, [line.source for line in kept], seed=seed
+    )
 
 
 def _baseline(scorer: PairScorer, train: Sequence[Ranking], pairs: Sequence[Pair], seed: int) -> Accuracy | None:

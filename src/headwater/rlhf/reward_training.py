@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -67,9 +66,7 @@ def train_reward_model(
     reliability = Reliability(len(raters)) if raters else None
     engine = Engine(
         _learners(model, reliability, settings, precision),
-        GroupedExamples(
-            groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings, budget=1024
-        ),
+        GroupedExamples(groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings),
         preference,
         folder=folder,
         checkpoint_every=settings.checkpoint_every,
@@ -118,12 +115,6 @@ def rankings_by_rater(rankings: Iterable[Ranking]) -> dict[str, int]:
     """{rater: how many rankings}, by name. Derived rankings are nobody's, and anonymous raters are many at once."""
     counted = Counter(ranking.annotator for ranking in rankings if ranking.annotator not in (None, ANONYMOUS))
     return {str(name): counted[name] for name in sorted(counted, key=str)}
-
-
-def drop_checkpoints(*folders: Path) -> None:
-    """Removes the checkpoints of finished trainings."""
-    for folder in folders:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def ranking_rows(

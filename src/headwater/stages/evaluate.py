@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,16 +18,17 @@ from headwater.feedback.halves import Half, halved
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import STORE, Store
 from headwater.models.answer import Answer
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
 from headwater.rlhf.episodes import answers_to, log_probabilities_of, mean_kl, response_mask
 from headwater.rlhf.judging import JudgePanel
 from headwater.rlhf.policies import policy_before
-from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
+from headwater.rlhf.reward_training import train_reward_model
 from headwater.runs import Stage
-from headwater.storage import write_atomically
+from headwater.storage import write_json_lines
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
+from headwater.training import checkpoint
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -40,8 +40,8 @@ def run(stage: Stage) -> dict[str, Any]:
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     dtype = DTYPES[recipe.evaluate.precision]
     policies = {
-        "before": load_model(policy_before(stage).model)[0].frozen(dtype),
-        "after": load_model(stage.parent("ppo") / "model")[0].frozen(dtype),
+        "before": load_model(policy_before(stage).model).frozen(dtype),
+        "after": load_model(stage.parent("ppo") / "model").frozen(dtype),
     }
     given = heldout_prompts(stage, tokenizer)
     prompts = [prompt.ids for prompt in given]
@@ -59,9 +59,9 @@ def run(stage: Stage) -> dict[str, Any]:
     judge = train_judge(stage, tokenizer, precision).frozen(dtype)
     scores = panel_of(stage, judge, tokenizer).scores(given, texts)
     varied = variety(own["before"], own["after"], 2)
-    pretrained = load_model(stage.parent("pretrain") / "model")[0].frozen(dtype)
+    pretrained = load_model(stage.parent("pretrain") / "model").frozen(dtype)
     people = people_wrote(stage, tokenizer, min(policy.config.context for policy in policies.values()))
-    drop_checkpoints(stage.folder / "judge-training")
+    checkpoint.drop(stage.folder / "judge-training")
     return {
         "prompts": len(given),
         "task": task_of(recipe, stage.parent("samples"), tokenizer).kind,
@@ -160,7 +160,7 @@ def judges_rankings(stage: Stage) -> list[Ranking]:
 
 def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
     """A reward model from the pretrained weights (not the SFT policy's), on the judges' rankings."""
-    pretrained, _ = load_model(stage.parent("pretrain") / "model")
+    pretrained = load_model(stage.parent("pretrain") / "model")
     judge = train_reward_model(
         pretrained,
         judges_rankings(stage),
@@ -172,8 +172,7 @@ def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
         precision=precision,
         tensorboard=stage.recipe.tensorboard,
     )
-    save_model(judge, stage.folder / "judge", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
-    tokenizer.save(stage.folder / "judge", judge.config.context)
+    save_with_tokenizer(judge, tokenizer, stage.folder / "judge", end=tokenizer.end_of_turn)
     return judge
 
 
@@ -213,5 +212,4 @@ def write_answers(
         }
         for index, prompt in enumerate(given)
     ]
-    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(stage.folder / "answers.jsonl", content)
+    write_json_lines(stage.folder / "answers.jsonl", lines)

@@ -6,7 +6,6 @@ or by simulated annotators.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
@@ -19,7 +18,7 @@ from headwater.rlhf.annotators import judge_by_simulation
 from headwater.rlhf.asking import Asked, draw_answers, shares_to_ask, tasks_of
 from headwater.rlhf.policies import policy_before
 from headwater.runs import Stage
-from headwater.storage import write_atomically
+from headwater.storage import write_json_lines
 
 TASKS = "tasks.jsonl"
 """In the run's folder: what waits to be judged, for whoever judges without the pages."""
@@ -89,5 +88,4 @@ def write_waiting(stage: Stage, tasks: list[Asked]) -> None:
         {"task": task.task, "share": task.share, "conversation": task.conversation, "answers": task.answers}
         for task in tasks
     ]
-    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(stage.folder.parent / TASKS, content)
+    write_json_lines(stage.folder.parent / TASKS, lines)

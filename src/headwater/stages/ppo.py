@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.lora import adapt, merge, without_adapters
 from headwater.models.model import Model
 from headwater.models.sampling import Sampling
@@ -31,6 +30,7 @@ from headwater.runs import Stage
 from headwater.stages.pretrain import texts_to_learn
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import count_too_long, prompts_that_fit
+from headwater.training import checkpoint
 from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
@@ -50,7 +50,7 @@ def run(stage: Stage) -> dict[str, Any]:
         share: shuffled_prompts(prompts_that_fit(of_share, stage.recipe, share), stage.seed)
         for share, of_share in found.items()
     }
-    policy, _ = load_model(start_of(stage).model)
+    policy = load_model(start_of(stage).model)
     reward, start = reward_of(stage, policy, prompts["train"], tokenizer)
     critic = critic_for(settings, start, stage.seed)
     if settings.lora is not None:
@@ -127,9 +127,8 @@ def save_policy_and_critic(stage: Stage, policy: Model, critic: Model | None, to
     for model, name in ((policy, "model"), (critic, "critic")):
         if model is None:
             continue
-        save_model(merge(model), stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
-        tokenizer.save(stage.folder / name, policy.config.context)
-    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+        save_with_tokenizer(merge(model), tokenizer, stage.folder / name, end=tokenizer.end_of_turn)
+    checkpoint.drop(stage.folder)
 
 
 def yardstick_of(
@@ -185,7 +184,7 @@ def reference_of(stage: Stage, policy: Model) -> Model:
     """What the KL is measured to: the SFT model, where a later round says so; else a frozen copy of the policy, or, where it
     has adapters, itself without them."""
     if stage.recipe.round.reference == "sft" and start_of(stage) != sft_of(stage):
-        return load_model(sft_of(stage).model)[0].frozen(torch.float32)
+        return load_model(sft_of(stage).model).frozen(torch.float32)
     return policy.frozen(torch.float32) if stage.recipe.ppo.lora is None else without_adapters(policy)
 
 

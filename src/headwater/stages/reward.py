@@ -9,22 +9,23 @@ from typing import Any
 
 import numpy as np
 
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import STORE, Store
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
 from headwater.progress import Progress
 from headwater.rlhf.episodes import shuffled_prompts, start_answers
 from headwater.rlhf.policies import start_of
 from headwater.rlhf.reward_quality import RewardQuality, measure_on_pairs, measure_on_ratings
-from headwater.rlhf.reward_training import RATERS, drop_checkpoints, train_reward_model
+from headwater.rlhf.reward_training import RATERS, train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, member_names, raw_scores, spread
 from headwater.runs import Stage
 from headwater.storage import write_atomically
-from headwater.tasks.continuation import read_lines
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Task, prompts_that_fit
+from headwater.training import checkpoint
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -39,11 +40,11 @@ def run(stage: Stage) -> dict[str, Any]:
     """
     settings = stage.recipe.reward
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
-    policy, _ = load_model(stage.parent("sft") / "model")
+    policy = load_model(stage.parent("sft") / "model")
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
     prompts = shuffled_prompts(prompts_that_fit(task.prompts("train"), stage.recipe, "train"), stage.seed)
-    start = load_model(start_of(stage).model)[0].frozen(DTYPES[precision])
+    start = load_model(start_of(stage).model).frozen(DTYPES[precision])
     answers = start_answers(prompts[: settings.normalise_samples], start, stage.recipe.ppo, tokenizer, stage.seed)
     dialogues = [answer.prompt + answer.tokens for answer in answers]
     with Store(stage.parent("feedback") / STORE, read_only=True) as store:
@@ -68,8 +69,7 @@ def run(stage: Stage) -> dict[str, Any]:
         )
         gain, bias = normalisers[name] = fit_normaliser(raw_scores(model, dialogues))
         extra = {"gain": gain, "bias": bias}
-        save_model(model, stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn, extra=extra)
-        tokenizer.save(stage.folder / name, model.config.context)
+        save_with_tokenizer(model, tokenizer, stage.folder / name, end=tokenizer.end_of_turn, extra=extra)
         models[name] = model
     with Progress("measure the reward model"):
         members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
@@ -84,7 +84,7 @@ def run(stage: Stage) -> dict[str, Any]:
         metrics["raters"] = json.loads(path.read_text(encoding="utf-8"))
     metrics |= {"gain": normalisers["model"][0], "bias": normalisers["model"][1]}
     metrics["sft_length"] = float(np.mean([len(answer.tokens) for answer in answers]))
-    drop_checkpoints(*(folder for _, folder in parts.values()))
+    checkpoint.drop(*(folder for _, folder in parts.values()))
     return metrics
 
 
@@ -98,5 +98,6 @@ def quality_of(
     """How the reward orders what nothing was trained on. rankings: by share."""
     if task.kind == "dialogue":
         return measure_on_pairs(members, rankings["train"], rankings["prompt"], tokenizer, stage.seed)
-    train, heldout = (read_lines(stage.parent("samples") / "reviews.jsonl", share) for share in ("train", "prompt"))
+    path = stage.parent("samples") / REVIEWS_FILE
+    train, heldout = (list(read_rated(path, share)) for share in ("train", "prompt"))
     return measure_on_ratings(members, train, heldout, stage.recipe.sft.instructions, tokenizer, stage.seed)

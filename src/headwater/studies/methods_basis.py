@@ -20,7 +20,7 @@ from headwater.models.model import Model
 from headwater.recipe import Recipe, load_recipe
 from headwater.rlhf.best_of_n import ScoredPolicy
 from headwater.rlhf.episodes import answer_sampling, answers_to, scored, shuffled_prompts, start_answers
-from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
+from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
 from headwater.rlhf.selection import Yardstick
 from headwater.rlhf.settings import PpoSettings
@@ -28,6 +28,7 @@ from headwater.runs import Stage
 from headwater.stages.evaluate import heldout_prompts, panel_of
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
+from headwater.training import checkpoint
 
 NEEDED = ("samples", "pretrain", "sft", "feedback", "reward", "evaluate")
 """Stages whose files are read."""
@@ -82,7 +83,7 @@ class Basis:
 
     def new_policy(self) -> Model:
         """The SFT policy, to be trained."""
-        return load_model(self.stages["sft"] / "model")[0]
+        return load_model(self.stages["sft"] / "model")
 
     @cached_property
     def reward(self) -> RewardModel | RewardEnsemble:
@@ -104,7 +105,7 @@ class Basis:
             folder=folder,
             label=f"reward from {len(known)} rankings",
         )
-        drop_checkpoints(folder)
+        checkpoint.drop(folder)
         first = self.prompts[: self.recipe.reward.normalise_samples]
         answers = start_answers(first, self.reference, self.recipe.ppo, self.tokenizer, self.stage.seed)
         scores = raw_scores(model, [answer.prompt + answer.tokens for answer in answers])
@@ -116,7 +117,7 @@ class Basis:
 
     @cached_property
     def judge(self) -> Model:
-        return load_model(self.stages["evaluate"] / "judge")[0]
+        return load_model(self.stages["evaluate"] / "judge")
 
     @cached_property
     def gold(self) -> RewardModel:

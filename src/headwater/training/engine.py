@@ -228,7 +228,7 @@ class Engine:
 
     def _checkpoints(self) -> Path:
         assert self.folder is not None
-        return self.folder / "checkpoints"
+        return self.folder / checkpoint.FOLDER
 
     def _permille(self) -> int:
         return int(1000 * self.source.progress())

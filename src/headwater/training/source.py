@@ -14,7 +14,7 @@ import torch
 
 from headwater.corpus.shards import Shards
 from headwater.errors import UserError
-from headwater.training.batch import Batch, Packer, Row, collate, split_by_tokens, stack_packed
+from headwater.training.batch import LEARN_BUDGET, Batch, Packer, Row, collate, split_by_tokens, stack_packed
 
 
 class Source(Protocol):
@@ -183,7 +183,7 @@ class Examples(Counted):
         seed: int,
         epochs: int,
         groups_per_update: int,
-        budget: int = 1024,
+        budget: int = LEARN_BUDGET,
         shares: bool = False,
     ) -> None:
         self.per_epoch = -(-len(groups) // groups_per_update)

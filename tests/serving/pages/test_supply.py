@@ -57,7 +57,7 @@ def pages(run: Run) -> Iterator[Pages]:
     opened: list[Any] = []
 
     def site(answering: Any) -> Any:
-        opened.append(open_site(["tiny"], root, answering.desk, folders, None, None))
+        opened.append(open_site(["tiny"], root, answering, None, None))
         return opened[0].__enter__()
 
     try:

@@ -22,7 +22,7 @@ def diagnose_folder(folder: Path, text: str | None) -> Diagnosis:
     from headwater import load
 
     if text is None:
-        return diagnose_model(load_model(folder)[0], None)
+        return diagnose_model(load_model(folder), None)
     model, tokenizer = load(folder)
     if tokenizer is None:
         raise UserError(f"{folder} has no tokenizer, so it cannot read a text: leave --text out.")
@@ -35,7 +35,7 @@ def diagnose_folder(folder: Path, text: str | None) -> Diagnosis:
 def diagnose_fresh(recipe: Path, overrides: list[str]) -> Diagnosis:
     """The model with which a recipe's pretraining would begin."""
     from headwater.manifest import seed_of
-    from headwater.models.presets import build_model
+    from headwater.objectives.pretraining import build_model
     from headwater.recipe import load_recipe
 
     settings = load_recipe(recipe, overrides)

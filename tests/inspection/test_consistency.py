@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headwater.consistency import PolicyJudge, RewardJudge, consistency
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
+from headwater.inspection.consistency import PolicyJudge, RewardJudge, consistency
 from headwater.models.layout import load_model
 from headwater.runs import Run
 from test_chat import make
@@ -45,14 +45,14 @@ def test_a_model_of_either_kind(tmp_path: Path, run: Run, kind: str) -> None:
 
 def test_a_reward_model_reads_no_more_than_the_positions_that_it_has_learnt(tmp_path: Path) -> None:
     folder = make(tmp_path / "m", kind="reward", positions="learned", context=12)
-    judge = RewardJudge(load_model(folder)[0], Tokenizer.load(folder))
+    judge = RewardJudge(load_model(folder), Tokenizer.load(folder))
     long = "The river is long, and so is the way to the hill and to the town."
     assert np.isfinite(judge.score(["Write."] * 2, [long, "A town."])).all()
 
 
 def test_a_policy_judges_each_text_by_itself(tmp_path: Path) -> None:
     folder = make(tmp_path / "m", context=128)
-    judge = PolicyJudge(load_model(folder)[0], Tokenizer.load(folder))
+    judge = PolicyJudge(load_model(folder), Tokenizer.load(folder))
     texts = ["The river is long.", "A town."]
     together = judge.score(["Write."] * 2, texts)
     np.testing.assert_allclose(together, [judge.score(["Write."], [text])[0] for text in texts], rtol=1e-4)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.probe import Examples, probe_accuracy
-from headwater.feedback.ratings import read_sentences
 from headwater.manifest import seed_of
 from headwater.models.layout import load_model
 from headwater.models.model import Model
-from headwater.models.presets import build_model
+from headwater.objectives.pretraining import build_model
 from headwater.recipe import load_recipe
 
 SEEDS = 3
@@ -50,9 +50,9 @@ def probe(folder: Path, reviews: Path | None, clear: float = 0.0) -> Probed:
 
     clear: least mean rating, of either sign, of the sentences that are used. Raises UserError where there are none, or none of the other class.
     """
-    model, _ = load_model(folder)
+    model = load_model(folder)
     tokenizer = Tokenizer.load(folder)
-    train, test = labelled(reviews or folder.parent.parent / "samples" / "reviews.jsonl", tokenizer, clear)
+    train, test = labelled(reviews or folder.parent.parent / "samples" / REVIEWS_FILE, tokenizer, clear)
     share = float(np.mean(test.labels))
     return Probed(
         probe_accuracy(model, train, test),
@@ -77,10 +77,10 @@ def labelled(path: Path, tokenizer: Tokenizer, clear: float) -> tuple[Examples, 
     """Sentences of the share `train`, and all others; the label is whether the mean rating is above 0, and sentences
     rated nearer to 0 than `clear`, or 0, are left out."""
     found: dict[bool, list[tuple[list[int], int]]] = {True: [], False: []}
-    for sentence in read_sentences(path):
-        ids, mean = tokenizer.encode(sentence.text, special=True), float(np.mean(sentence.ratings))
-        if ids and mean and abs(mean) >= clear:
-            found[sentence.share == "train"].append((ids, int(mean > 0)))
+    for sentence in read_rated(path):
+        ids = tokenizer.encode(sentence.text, special=True)
+        if ids and sentence.mean and abs(sentence.mean) >= clear:
+            found[sentence.share == "train"].append((ids, int(sentence.mean > 0)))
     for name, examples in (("in", found[True]), ("outside", found[False])):
         if len({label for _, label in examples}) < 2:
             raise UserError(

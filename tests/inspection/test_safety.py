@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from headwater import safety as safety_module
 from headwater.errors import UserError
 from headwater.evaluation.lexicon import Lexicon
-from headwater.safety import safety
+from headwater.inspection import safety as safety_module
+from headwater.inspection.safety import safety
 from test_chat import make
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.consistency import Consistency
 from headwater.evaluation.consistency import consistency as measure
+from headwater.evaluation.intervals import Array
 from headwater.evaluation.judges import Judge
 from headwater.evaluation.perplexity import Text, bits_per_byte
 from headwater.models.layout import load_model
@@ -22,10 +23,7 @@ from headwater.recipe import load_recipe
 from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Run
-from headwater.tasks.continuation import read_lines
 from headwater.tasks.task import user_turn
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,14 @@ def consistency(run: Run, folder: Path, typos: float, seed: int, most: int) -> V
 
     Raises UserError where the run has no such sentences.
     """
-    reviews = run.stage("samples") / "reviews.jsonl"
-    lines = read_lines(reviews, "prompt") if reviews.is_file() else []
+    reviews = run.stage("samples") / REVIEWS_FILE
+    lines = list(read_rated(reviews, "prompt")) if reviews.is_file() else []
     if len(lines) < 2:
         raise UserError(
             f"The run {run.name} has no held-out sentences: `headwater samples` with its recipe makes them."
         )
     drawn = sorted(np.random.default_rng(seed).permutation(len(lines))[:most])
-    model, _ = load_model(folder)
+    model = load_model(folder)
     if model.kind not in ("reward", "language-model") or model.config.form != "decoder":
         raise UserError(
             f"{folder} is no reward model and no policy: name a stage whose model is one, such as reward or ppo."
