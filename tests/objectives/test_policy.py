@@ -37,7 +37,7 @@ def test_the_policy_loss_is_the_pessimistic_one_of_both():
             loss = clipped_policy_loss(ratio, torch.tensor(advantage), 0.2)
             value = float(ratio.detach())
             surrogate = min(value * advantage, min(max(value, 0.8), 1.2) * advantage)
-            assert float(loss) == pytest.approx(-surrogate)
+            assert float(loss.detach()) == pytest.approx(-surrogate)
             loss.backward()
             past = (advantage > 0 and value > 1.2) or (advantage < 0 and value < 0.8)
             assert float(ratio.grad) == pytest.approx(0.0 if past else -advantage)

@@ -13,6 +13,7 @@ from headwater.recipe import validate
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel
 from headwater.runs import Stage
 from headwater.stages.reward import quality_of
+from headwater.tasks.registry import task_of
 from tiny import tiny_model
 from words import small_tokenizer
 
@@ -29,6 +30,11 @@ def stage_of(tmp_path, **recipe):
     return Stage("reward", validate(given, "test"), tmp_path / "reward", {"samples": tmp_path})
 
 
+def measured(stage, members, rankings):
+    tokenizer = small_tokenizer()
+    return quality_of(stage, task_of(stage.recipe, stage.parent("samples"), tokenizer), members, rankings, tokenizer)
+
+
 def test_rated_sentences_by_their_ratings(tmp_path, members):
     told = [
         {"id": f"{share}-{text}", "text": text, "source": "film-reviews", "share": share}
@@ -37,11 +43,11 @@ def test_rated_sentences_by_their_ratings(tmp_path, members):
         for text, rating in RATED
     ]
     (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told), encoding="utf-8")
-    assert quality_of(stage_of(tmp_path), members, {}, small_tokenizer()).gate == "ratings"
+    assert measured(stage_of(tmp_path), members, {}).gate == "ratings"
 
 
 def test_dialogues_by_what_was_judged(tmp_path, members):
     file = lines(tmp_path / "hh.jsonl", comparisons())
     write_own(read_own(DialogueSettings(comparisons=[str(file)]), system_turns=False), tmp_path)
     stage = stage_of(tmp_path, dialogues={"comparisons": [str(file)]})
-    assert quality_of(stage, members, {"train": [], "prompt": []}, small_tokenizer()).gate == "pairs"
+    assert measured(stage, members, {"train": [], "prompt": []}).gate == "pairs"
