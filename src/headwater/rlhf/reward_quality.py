@@ -102,7 +102,7 @@ def measure_on_ratings(
     learnt = [line.text for line in train], [line.mean for line in train]
     words, length = BagOfWords().fit(*learnt).score(texts), Length().fit(*learnt).score(texts)
     rated = set_of(train[0].source)
-    first = np.flatnonzero(np.array(sources) == rated.sources[0])
+    first = [place for place, source in enumerate(sources) if source == rated.sources[0]]
     clear = _accuracy_on(first, found.reward, heldout, seed)
     by_words = _accuracy_on(first, words, heldout, seed)
     every = pair_accuracy(found.reward, means, 0.0, sources, seed=seed)
@@ -172,7 +172,7 @@ def dialogues_of(rankings: Sequence[Ranking], tokenizer: Tokenizer, context: int
     }
 
 
-def _accuracy_on(places: NDArray[np.intp], scores: Array, lines: Sequence[Line], seed: int) -> PairAccuracy:
+def _accuracy_on(places: list[int], scores: Array, lines: Sequence[Line], seed: int) -> PairAccuracy:
     """On the pairs of these lines that are clearly apart."""
     kept = [lines[place] for place in places]
     return pair_accuracy(scores[places], [line.mean for line in kept], GAP, [line.source for line in kept], seed=seed)
