@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.bringing import import_file
 from headwater.feedback.exports import export
 from headwater.feedback.judgements import Groups, Judgement, Verdict
 from headwater.feedback.known import orders
 from headwater.feedback.queue import Queue
-from headwater.feedback.ratings import ANONYMOUS
 from headwater.feedback.store import Store
 
 

@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import UserError
-from headwater.feedback.ratings import (
-    ANONYMOUS,
-    PUBLISHED,
-    RatedSentence,
-    import_ratings,
-    parse_sentence,
-    read_sentences,
-)
+from headwater.feedback.annotator_names import ANONYMOUS
+from headwater.feedback.ratings import PUBLISHED, RatedSentence, import_ratings, parse_sentence, read_sentences
 from headwater.feedback.store import Store
 
 INSTRUCTIONS = {"film-reviews": "Write a line of a film review.", "shop-reviews": "Write a line of a product review."}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from headwater.errors import UserError
+from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.ratings import ANONYMOUS
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
 from headwater.models.layout import load_model, save_model

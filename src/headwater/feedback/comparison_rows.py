@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from headwater.feedback.annotator_names import is_simulated
 from headwater.feedback.annotator_rows import annotators
 from headwater.feedback.comparisons import Comparison, Turn
 from headwater.feedback.known import new_comparisons
@@ -129,7 +130,7 @@ def _kind(comparison: Comparison) -> str:
 def _is_task(those: Sequence[Comparison]) -> bool:
     """Whether others may be compared with who compared these; a model alone is nobody whom others join."""
     first = those[0].annotator
-    return first is not None and (len(those) > 1 or not first.startswith("simulated:"))
+    return first is not None and (len(those) > 1 or not is_simulated(first))
 
 
 def _task_row(prompt: int, answers: list[int], those: Sequence[Comparison]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from headwater.errors import UserError
 from headwater.feedback import argilla, label_studio, own_rankings
+from headwater.feedback.annotator_names import SIMULATED
 from headwater.feedback.comparisons import Comparison, Conversation, Role, Turn
 from headwater.feedback.records import (
     Dialogues,
@@ -195,7 +196,7 @@ def _preferred(
         raise UserError(f"A preference in {place} is {preference!r}: it must be 0, or a number from 1 to 2.")
     ranks = (0, 0) if preference in (0, 1.5) else (0, 1) if preference < 1.5 else (1, 0)
     prompt = (Turn("user", text_of(record, "instruction", place)),)
-    by = f"simulated:{judged.get('annotator') or record.get('annotator') or 'alpaca-eval'}"
+    by = f"{SIMULATED}{judged.get('annotator') or record.get('annotator') or 'alpaca-eval'}"
     known = tuple(writer if isinstance(writer, str) else None for writer in writers)
     found.comparisons.append(Comparison(prompt, texts, ranks, "alpaca-eval", place, known, by))
     if ranks != (0, 0) and (better := texts[ranks.index(0)]).strip():

@@ -17,9 +17,11 @@ from sqlalchemy import select
 
 from headwater.errors import UserError
 from headwater.feedback import database
+from headwater.feedback.annotator_names import is_simulated
+from headwater.feedback.annotator_rows import find_or_add
 from headwater.feedback.judgements import Groups, Judgement, parse_ranking
 from headwater.feedback.records import Record, read_records, read_table
-from headwater.feedback.schema import TABLES, TASK
+from headwater.feedback.schema import TASK
 from headwater.feedback.store import Store
 
 COLUMNS = ("annotator", "task", "ranking")
@@ -57,7 +59,8 @@ def import_rankings(place: str, path: Path) -> str:
         tasks = _tasks(store)
         given = list(read_rankings(path, tasks))
         counted: Counter[str] = Counter()
-        people = _people(store, given)
+        with store.writing() as writer:
+            people = find_or_add(writer, (one.annotator for one in given))
         standing = _standing(store)
         for one in given:
             counted[_judge(store, one, tasks[one.task].prompt, people[one.annotator], standing)] += 1
@@ -77,7 +80,7 @@ def read_rankings(path: Path, tasks: dict[int, _Shown]) -> Iterator[Given]:
         name, task, note = record.get("annotator"), record.get("task"), record.get("note")
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"{place} does not say who judged: give a name as `annotator`.")
-        if name.startswith("simulated:"):
+        if is_simulated(name):
             raise UserError(f"{place} is by `{name}`: what is simulated is not brought in as somebody's judgement.")
         if type(task) is not int or task not in tasks:
             raise UserError(
@@ -126,17 +129,6 @@ def _tasks(store: Store) -> dict[int, _Shown]:
     with store.reading() as connection:
         rows = connection.execute(select(TASK).where(TASK.c.kind == "ranking")).mappings()
         return {row["id"]: _Shown(row["prompt_id"], frozenset(row["responses"])) for row in rows}
-
-
-def _people(store: Store, given: list[Given]) -> dict[str, int]:
-    """{name: id} of everybody; who is new is added."""
-    table = TABLES["annotator"]
-    with store.reading() as connection:
-        known: dict[str, int] = {row.name: row.id for row in connection.execute(select(table.c.name, table.c.id))}
-    for name in dict.fromkeys(one.annotator for one in given):
-        if name not in known:
-            known[name] = store.add_annotator(name)
-    return known
 
 
 def _standing(store: Store) -> dict[tuple[int, int], tuple[int, Groups]]:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from headwater.errors import UserError
-from headwater.feedback.schema import TABLES
-from headwater.feedback.store import Store, Writer
+from headwater.feedback.annotator_names import ANONYMOUS
+from headwater.feedback.annotator_rows import anonymous_rater
+from headwater.feedback.store import Store
 
-ANONYMOUS = "anonymous raters (published data)"
 AXIS = "sentiment"
 """What the published raters were asked: how positive a sentence is, from -4 to 4."""
 
@@ -124,15 +123,6 @@ def import_ratings(
             return len(rows)
     except IntegrityError:
         raise UserError(f"Ratings are in {store.place} already, or an id stands twice: import each once.") from None
-
-
-def anonymous_rater(writer: Writer, name: str = ANONYMOUS) -> int:
-    """The id of the row that stands for all unknown raters, made where it is missing."""
-    table = TABLES["annotator"]
-    found = writer.connection.execute(select(table.c.id).where(table.c.name == name)).scalar()
-    if found is not None:
-        return int(found)
-    return writer.insert("annotator", [{"name": name, "role": "anonymous"}], "import of raters")[0]
 
 
 def rating_rows(

@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from headwater.errors import UserError
 from headwater.feedback import checks, database, events, reader
+from headwater.feedback.annotator_names import is_simulated
 from headwater.feedback.judgements import Groups, Judgement, check
 from headwater.feedback.reader import MeanRating, Ranking
 from headwater.feedback.schema import LEASE, ROLES, TABLES
@@ -152,7 +153,7 @@ class Store:
         """The id of a new annotator. Of the token only the SHA-256 is kept. Simulated ones are named `simulated:…`."""
         if role not in ROLES:
             raise UserError(f"`{role}` is no role: use one of {', '.join(ROLES)}.")
-        if (role == "simulated") != name.startswith("simulated:"):
+        if (role == "simulated") != is_simulated(name):
             raise UserError(f"`{name}` has role `{role}`: simulated annotators, and only they, are named simulated:….")
         hashed = hashlib.sha256(token.encode()).hexdigest() if token else None
         try:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.judges import LexiconJudge
+from headwater.feedback.annotator_names import SIMULATED
+from headwater.feedback.annotator_rows import find_or_add
 from headwater.feedback.halves import halved
 from headwater.feedback.judgements import Groups
-from headwater.feedback.schema import TABLES
 from headwater.feedback.store import Store
 from headwater.models.layout import load_model
 from headwater.rlhf.asking import Asked
@@ -25,7 +25,7 @@ from headwater.runs import Stage
 from headwater.tasks.task import whole
 from headwater.training.machine import prepare
 
-LEXICON, JUDGE = "simulated:lexicon", "simulated:judge"
+LEXICON, JUDGE = f"{SIMULATED}lexicon", f"{SIMULATED}judge"
 
 
 def judge_by_simulation(stage: Stage, store: Store, tasks: Sequence[Asked], made: int) -> None:
@@ -44,9 +44,7 @@ def judge_by_simulation(stage: Stage, store: Store, tasks: Sequence[Asked], made
             }
         )  # fmt: skip
     with store.writing(made) as writer:
-        table = TABLES["annotator"]
-        known = writer.connection.execute(select(table.c.id).where(table.c.name == name)).scalar()
-        annotator = known or writer.insert("annotator", [{"name": name, "role": "simulated"}], "annotator")[0]
+        annotator = find_or_add(writer, [name])[name]
         writer.insert("judgement", [{**row, "annotator_id": annotator} for row in rows], "simulated judgements")
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.feedback.ratings import ANONYMOUS
+from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.reader import Ranking
 from headwater.models.lora import adapt, merge
 from headwater.models.model import Model

@@ -14,6 +14,7 @@ from headwater.evaluation.length_controlled import length_controlled_win_rate
 from headwater.evaluation.perplexity import Text, prediction
 from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
 from headwater.evaluation.win_rate import win_rate
+from headwater.feedback.annotator_names import SIMULATED
 from headwater.feedback.halves import Half, halved
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
@@ -142,7 +143,7 @@ def judge_all(
         for each in task_of(stage.recipe, stage.parent("samples"), tokenizer).judges(
             lambda: judges_rankings(stage), half_of_judges(stage)
         )
-        if f"simulated:{each.name}" not in annotators_of(stage)
+        if f"{SIMULATED}{each.name}" not in annotators_of(stage)
     ]
     return {
         "reward_model": {
@@ -157,7 +158,7 @@ def judge_all(
 
 def half_of_judges(stage: Stage) -> Half | None:
     """What of the judges' share is left where a simulated annotator learnt from the other half."""
-    return "judge" if "simulated:judge" in annotators_of(stage) else None
+    return "judge" if f"{SIMULATED}judge" in annotators_of(stage) else None
 
 
 def annotators_of(stage: Stage) -> dict[str, int]:
