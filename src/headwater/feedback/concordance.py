@@ -6,7 +6,6 @@ pairs of one task's answers are no independent observations.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +17,7 @@ from headwater.errors import UserError
 from headwater.evaluation.pairs import draws
 from headwater.feedback.agreement import sums_by
 from headwater.feedback.judgements import Groups
+from headwater.feedback.orders import pair_orders
 
 Array = NDArray[np.float64]
 Weights = Literal["linear", "quadratic"]
@@ -63,16 +63,9 @@ def kendall_tau(
 
 def concordance(one: Groups, other: Groups) -> tuple[int, int, int, int]:
     """(C − D, pairs that the first does not tie, pairs that the second does not tie, pairs) of the answers in both."""
-    place, other_place = ({id_: at for at, group in enumerate(groups) for id_ in group} for groups in (one, other))
-    balance = first = second = total = 0
-    for a, b in itertools.combinations(sorted(place.keys() & other_place.keys()), 2):
-        mine = (place[a] > place[b]) - (place[a] < place[b])
-        theirs = (other_place[a] > other_place[b]) - (other_place[a] < other_place[b])
-        balance += mine * theirs
-        first += mine != 0
-        second += theirs != 0
-        total += 1
-    return balance, first, second, total
+    mine, theirs = pair_orders(one), pair_orders(other)
+    both = [(mine[pair], theirs[pair]) for pair in mine.keys() & theirs.keys()]
+    return sum(a * b for a, b in both), sum(a != 0 for a, _ in both), sum(b != 0 for _, b in both), len(both)
 
 
 def _tau_b(sums: Array) -> Array:

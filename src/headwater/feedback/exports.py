@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import or_, select
 
 from headwater.errors import UserError
-from headwater.feedback.adjudication import pair_orders
+from headwater.feedback.orders import has_order, pair_orders
 from headwater.feedback.reader import Ranking, learnt
 from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
 from headwater.feedback.store import Store
@@ -68,7 +68,7 @@ def filled(store: Store) -> dict[str, set[str]]:
         splits = connection.execute(select(PROMPT.c.split).distinct().order_by(PROMPT.c.split)).scalars()
         found: dict[str, set[str]] = {split: set() for split in splits}
         for row in connection.execute(said):
-            layouts = {"rankings": row.ranking is not None, "pairs": len(row.ranking or ()) > 1, "sft": row.written}
+            layouts = {"rankings": row.ranking is not None, "pairs": has_order(row.ranking or ()), "sft": row.written}
             found[row.split] |= {layout for layout, has in layouts.items() if has}
     return found
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, RowMapping, select
 
 from headwater.feedback.comparisons import Comparison, Conversation, Rated, Turn, fingerprint
+from headwater.feedback.orders import ordered_pairs
 from headwater.feedback.prompt_rows import turns_of
 from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
 
@@ -67,12 +68,7 @@ def new_demonstrations(connection: Connection, conversations: Iterable[Conversat
 def orders(groups: Sequence[Sequence[str]]) -> Orders:
     """What a ranking of texts says of every two of them."""
     tied = {(one, other, 0) for group in groups for one, other in itertools.permutations(group, 2)}
-    better = {
-        (one, other, 1)
-        for high, low in itertools.combinations(groups, 2)
-        for one, other in itertools.product(high, low)
-    }
-    return tied | better
+    return tied | {(better, worse, 1) for better, worse in ordered_pairs(groups)}
 
 
 def _made_here(connection: Connection, column: str) -> Iterable[RowMapping]:

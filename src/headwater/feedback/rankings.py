@@ -20,6 +20,7 @@ from headwater.feedback import database
 from headwater.feedback.annotator_names import is_simulated
 from headwater.feedback.annotator_rows import find_or_add
 from headwater.feedback.judgements import Groups, Judgement, parse_ranking
+from headwater.feedback.orders import has_order
 from headwater.feedback.records import Record, read_records, read_table
 from headwater.feedback.schema import TASK
 from headwater.feedback.store import Store
@@ -64,7 +65,7 @@ def import_rankings(place: str, path: Path) -> str:
         standing = _standing(store)
         for one in given:
             counted[_judge(store, one, tasks[one.task].prompt, people[one.annotator], standing)] += 1
-    tied = sum(len(one.ranking) < 2 for one in given)
+    tied = sum(not has_order(one.ranking) for one in given)
     parts = [f"{counted['new']:,} new"]
     parts += [f"{counted['corrected']:,} that contradict an earlier one of the same person and take its place"] * bool(
         counted["corrected"]

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from headwater.feedback.adjudication import pair_orders
 from headwater.feedback.agreement import Agreement, krippendorff_alpha
 from headwater.feedback.concordance import Coefficient, concordance, kendall_tau, mean_kappa
 from headwater.feedback.judgements import Groups
+from headwater.feedback.orders import pair_orders
 from headwater.feedback.reader import standing
 from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, TASK
 from headwater.feedback.store import Store

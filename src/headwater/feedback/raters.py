@@ -9,8 +9,8 @@ from statistics import median
 from scipy.stats import binomtest
 from sqlalchemy import not_, select
 
-from headwater.feedback.adjudication import pair_orders
 from headwater.feedback.judgements import Groups
+from headwater.feedback.orders import pair_orders
 from headwater.feedback.reader import asked_gold, skipped, standing
 from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK
 from headwater.feedback.store import Store

@@ -16,6 +16,7 @@ from headwater.feedback.annotator_names import SIMULATED
 from headwater.feedback.annotator_rows import find_or_add
 from headwater.feedback.halves import halved
 from headwater.feedback.judgements import Groups
+from headwater.feedback.orders import groups_of
 from headwater.feedback.store import Store
 from headwater.models.layout import load_model
 from headwater.rlhf.asking import Asked
@@ -50,9 +51,7 @@ def judge_by_simulation(stage: Stage, store: Store, tasks: Sequence[Asked], made
 
 def ranked(scores: Mapping[int, float]) -> Groups:
     """{answer: score} as groups, best first; equal scores tie."""
-    return [
-        sorted(one for one in scores if scores[one] == score) for score in sorted(set(scores.values()), reverse=True)
-    ]
+    return groups_of({one: -scores[one] for one in sorted(scores)})
 
 
 def _by_lexicon(tasks: Sequence[Asked]) -> NDArray[np.float64]:

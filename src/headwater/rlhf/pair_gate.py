@@ -15,12 +15,13 @@ from headwater.errors import UserError
 from headwater.evaluation.calibration import calibration, sigmoid
 from headwater.evaluation.pairwise import Accuracy, PairBagOfWords, PairLength, PairScorer, accuracy
 from headwater.evaluation.text_metrics import lengths
+from headwater.feedback.orders import ordered_pairs
+from headwater.feedback.preference_pairs import pairs_of
 from headwater.feedback.reader import Ranking
 from headwater.progress import say
 from headwater.rlhf.dialogues import dialogue_ids
 from headwater.rlhf.scoring import RewardEnsemble
 from headwater.storage import write_atomically
-from headwater.tasks.dialogue import ordered_pairs, pairs_of
 
 Array = np.ndarray[Any, Any]
 
@@ -50,7 +51,7 @@ def pair_gate(
     reward = (members.combine(each) if len(each) > 1 else each[0]).numpy()
     place = {one: number for number, one in enumerate(answers)}
     # In the order of `pairs`, which turns every second pair round.
-    sides = [(place[better], place[worse]) for ranking in heldout for better, worse in ordered_pairs(ranking)]
+    sides = [(place[better], place[worse]) for ranking in heldout for better, worse in ordered_pairs(ranking.groups)]
     first = np.array([(side if pair.first_is_better else side[::-1]) for side, pair in zip(sides, pairs, strict=True)])
 
     def margin(scores: Array) -> Array:

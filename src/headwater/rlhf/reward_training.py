@@ -12,6 +12,7 @@ from typing import Any, cast
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.feedback.annotator_names import ANONYMOUS
+from headwater.feedback.orders import has_order
 from headwater.feedback.reader import Ranking
 from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
@@ -125,7 +126,7 @@ def ranking_rows(
                 answers.append(dialogue_ids([*ranking.conversation, answer], tokenizer, context))
                 places.append(place)
                 points.append(known.get(response, UNKNOWN))
-        if len(set(places)) > 1:
+        if has_order(ranking.groups):
             rater = raters.index(ranking.annotator) if ranking.annotator in raters else -1
             groups.append(objective.prepare(answers, places, index, points, rater))
     if not groups:

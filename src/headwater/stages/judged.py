@@ -9,8 +9,8 @@ from typing import Any
 from headwater.errors import UserError
 from headwater.feedback.bringing import import_comparisons
 from headwater.feedback.copying import copy_store, is_empty
+from headwater.feedback.orders import has_order
 from headwater.feedback.own import read_comparisons
-from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
 from headwater.progress import say
 from headwater.rlhf.annotators import judge_by_simulation
@@ -95,7 +95,7 @@ def shares_without_order(store: Store, number: int) -> list[str]:
     return [
         share
         for share in (RANKED if number == 1 else ("train",))
-        if not any(has_order(each) and (number == 1 or each.round == number) for each in store.rankings(share))
+        if not any(has_order(each.groups) and (number == 1 or each.round == number) for each in store.rankings(share))
     ]
 
 
@@ -109,16 +109,11 @@ def write_tasks(stage: Stage, tasks: list[Asked]) -> None:
     write_atomically(stage.folder.parent / TASKS, content)
 
 
-def has_order(ranking: Ranking) -> bool:
-    """Whether not all of its answers tie."""
-    return len(ranking.groups) > 1
-
-
 def refuse_without_order(stage: Stage, store: Store) -> None:
     """Raises UserError where a share has nothing that a reward model could learn from."""
     for share in RANKED:
         rankings = list(store.rankings(share))
-        if any(map(has_order, rankings)):
+        if any(has_order(ranking.groups) for ranking in rankings):
             continue
         if rankings:
             raise UserError(
@@ -151,7 +146,7 @@ def measured(stage: Stage, store: Store) -> dict[str, Any]:
         "rankings_by_share": {share: len(those) for share, those in rankings.items()},
         "annotators": dict(Counter(str(ranking.annotator) for ranking in said).most_common()),
         "rankings_by_round": {str(number): count for number, count in sorted(Counter(r.round for r in every).items())},
-        "all_tied": sum(not has_order(ranking) for ranking in said),
+        "all_tied": sum(not has_order(ranking.groups) for ranking in said),
         "contradictory": sum(len(found) > 1 for found in orders.values()),
         "empty_answers": sum(not text.strip() for text in shown.values()),
         "policy": str(policy_before(stage)) if stage.recipe.asks else None,

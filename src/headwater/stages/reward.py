@@ -15,8 +15,6 @@ from headwater.evaluation.calibration import pair_calibration
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
 from headwater.evaluation.text_metrics import lengths
 from headwater.feedback.agreement import rater_ceiling
-from headwater.feedback.reader import Ranking
-from headwater.feedback.settings import RoundSettings
 from headwater.feedback.store import Store
 from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
@@ -38,8 +36,6 @@ from headwater.training.precision import DTYPES
 
 GAP = 1.0
 """Mean ratings that differ by at least so much are a clear pair; so are different labels, 1 and −1."""
-
-GOLDEN_RATIO = 0.6180339887498949
 
 MEMBER_SEEDS = 7907
 """Between the seeds of an ensemble's members: heads and orders of the data have nothing in common."""
@@ -67,7 +63,7 @@ def run(stage: Stage) -> dict[str, Any]:
         number = names.index(name) if name in names else 0
         model = train_reward_model(
             policy,
-            mixed(rankings[share], stage.recipe.round),
+            stage.recipe.round.mixed(rankings[share]),
             tokenizer,
             settings,
             seed=stage.seed + MEMBER_SEEDS * number,
@@ -106,19 +102,6 @@ def start_answers(stage: Stage, policy: Model, tokenizer: Tokenizer) -> list[Ans
     given = fitting(task_of(recipe, stage.parent("samples"), tokenizer), recipe, "train")
     prompts = [prompt.ids for prompt in some(given, recipe.reward.normalise_samples, stage.seed)]
     return answers_to(prompts, policy, recipe.ppo, tokenizer, stage.seed, label="answers to normalise over")
-
-
-def mixed(rankings: list[Ranking], settings: RoundSettings) -> list[Ranking]:
-    """The rankings of an epoch: each as often as its round weighs. Of a broken weight, such as 0.5, a fixed choice by number
-    has one more.
-    """
-    found = []
-    for place, ranking in enumerate(rankings):
-        weight = settings.weight(ranking.round)
-        # Multiples of the golden ratio fall evenly between 0 and 1, whatever part of them is taken.
-        times = int(weight) + (place * GOLDEN_RATIO % 1 < weight % 1)
-        found += [ranking] * times
-    return found
 
 
 def gate(stage: Stage, members: RewardEnsemble, tokenizer: Tokenizer) -> dict[str, Any]:
