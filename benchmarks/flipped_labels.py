@@ -20,14 +20,13 @@ from headwater.catalogue import find_run, runs_root
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.layout import load_model
 from headwater.rlhf.reliability import FlippedPairs
 from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.rlhf.settings import RewardSettings
 from headwater.runs import Run
-from headwater.stages.feedback import STORE
 from headwater.stages.reward import GAP
 from headwater.tasks.continuation import read_lines
 from headwater.tasks.task import asked, whole

@@ -20,7 +20,7 @@ from headwater.recipe import validate
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run
 from headwater.settings import apply_override
-from headwater.stages.judged import TASKS
+from headwater.stages.feedback import TASKS
 
 ASKED = {"prompts": 16, "responses": 2}
 

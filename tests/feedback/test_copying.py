@@ -9,10 +9,9 @@ import pytest
 from dialogues import lines
 from headwater.feedback.bringing import import_comparisons, import_file
 from headwater.feedback.comparisons import Comparison, Turn
-from headwater.feedback.copying import last_word
+from headwater.feedback.copying import NO_TIME, last_word
 from headwater.feedback.ratings import LABELS, PEOPLE, Origin, RatedSentence, import_ratings
 from headwater.feedback.store import Store
-from headwater.stages.judged import NO_TIME
 
 HI = {"prompt": "Hi", "annotator": "Ada"}
 

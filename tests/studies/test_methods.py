@@ -9,12 +9,11 @@ import pytest
 from headwater.corpus.tokenizer import train_tokenizer
 from headwater.errors import UserError
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.manifest import write_manifest
 from headwater.models.layout import save_model
 from headwater.objectives.supervised import Supervised
 from headwater.recipe import load_recipe
-from headwater.stages.feedback import STORE
 from headwater.studies.findings import Findings
 from headwater.studies.methods import run
 from headwater.studies.methods_basis import NEEDED, Basis

@@ -15,7 +15,10 @@ ROWS = 5_000
 SAID = ("judgement", "import of comparisons", "import of ratings", "import of demonstrations")
 """Kinds of the diary's entries that bring judgements."""
 
-NOT_HERE = (0, PEOPLE.made, LABELS.made)
+NO_TIME = 0
+"""The time of imports and of simulated judgements: nobody made them at any, and equal runs make equal stores."""
+
+NOT_HERE = (NO_TIME, PEOPLE.made, LABELS.made)
 """Times that only a stage gives to the judgements that it brings itself: nobody's, or those of published data."""
 
 

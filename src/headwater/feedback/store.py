@@ -31,6 +31,9 @@ from headwater.feedback.schema import LEASE, ROLES, TABLES
 
 Conversation = Sequence[Mapping[str, str]]
 
+STORE = "feedback.db"
+"""In the folder of a run's stage `feedback`: the store that the run learns from."""
+
 
 class Writer:
     """Adds rows within one transaction; each call is one entry of the diary, however many rows it has."""

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from headwater.catalogue import find_run
+from headwater.feedback.collecting import shares_without_order
 from headwater.feedback.store import Store
 from headwater.loop.cycle import Judged
 from headwater.recipe import Recipe, load_recipe
@@ -17,7 +18,6 @@ from headwater.rlhf.asking import tasks_of
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.rounds import name_of
 from headwater.runs import Run
-from headwater.stages.judged import shares_without_order
 
 LOG = "loop.log"
 """In the folder of the recipe's run: what the trainings said."""

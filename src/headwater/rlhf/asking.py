@@ -86,6 +86,16 @@ def choose_prompts(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) ->
     return chosen
 
 
+def shares_to_ask(stage: Stage) -> tuple[str, ...]:
+    """The shares whose prompts are answered for judging. The judges of rated sentences and of a first round stay in later
+    ones, so that all rounds are measured alike.
+    """
+    recipe = stage.recipe
+    if recipe.dialogues is None:
+        return ("train", "select")
+    return tuple(share for share in SHARES if share != "judge" or recipe.round.of is None)
+
+
 def write_tasks(
     stage: Stage,
     writer: Writer,

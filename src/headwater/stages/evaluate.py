@@ -17,7 +17,7 @@ from headwater.evaluation.win_rate import win_rate
 from headwater.feedback.annotator_names import SIMULATED
 from headwater.feedback.halves import Half, halved
 from headwater.feedback.reader import Ranking
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
@@ -26,7 +26,6 @@ from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
-from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Prompt, answer_text, fitting, some, whole

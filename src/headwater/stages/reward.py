@@ -15,7 +15,7 @@ from headwater.evaluation.calibration import pair_calibration
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
 from headwater.evaluation.text_metrics import lengths
 from headwater.feedback.agreement import rater_ceiling
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
@@ -26,7 +26,6 @@ from headwater.rlhf.policies import start_of
 from headwater.rlhf.reward_training import RATERS, drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, member_names, raw_scores
 from headwater.runs import Stage
-from headwater.stages.feedback import STORE
 from headwater.storage import write_atomically
 from headwater.tasks.continuation import Line, read_lines
 from headwater.tasks.registry import task_of

@@ -13,7 +13,7 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.text_metrics import length_ratio, variety
 from headwater.evaluation.win_rate import win_rate
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.generate import Answer, Sampling
 from headwater.models.layout import load_model
 from headwater.models.model import Model
@@ -26,7 +26,6 @@ from headwater.rlhf.selection import Yardstick
 from headwater.rlhf.settings import PpoSettings
 from headwater.runs import Stage
 from headwater.stages.evaluate import answer_all, heldout_prompts, judge_all
-from headwater.stages.feedback import STORE
 from headwater.stages.ppo import prompts_of
 from headwater.stages.reward import start_answers
 from headwater.tasks.task import Prompt, answer_text, some

@@ -22,17 +22,15 @@ from headwater.feedback import answers
 from headwater.feedback.copying import copy_store, holds, is_empty
 from headwater.feedback.progress import Progress
 from headwater.feedback.queue import Queue
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.feedback.uncertainty import preference_entropy
 from headwater.models.generate import Answer, Sampling
 from headwater.progress import say
 from headwater.recipe import validate
-from headwater.rlhf.asking import choose_prompts, sampling_of, seeds_of, write_tasks
+from headwater.rlhf.asking import choose_prompts, sampling_of, seeds_of, shares_to_ask, write_tasks
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run, Stage
 from headwater.serving.pages.answering import TooLong
-from headwater.stages.feedback import STORE
-from headwater.stages.judged import shares_to_ask
 from headwater.tasks.task import Message, Prompt, answer_text
 from headwater.training.source import permutation
 
