@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from headwater.errors import UserError
 from headwater.feedback.annotator_names import ANONYMOUS
-from headwater.feedback.ratings import PUBLISHED, RatedSentence, import_ratings, parse_sentence, read_sentences
+from headwater.feedback.ratings import AXIS, PUBLISHED, RatedSentence, import_ratings, parse_sentence, read_sentences
+from headwater.feedback.schema import RESPONSE
 from headwater.feedback.store import Store
 
 INSTRUCTIONS = {"film-reviews": "Write a line of a film review.", "shop-reviews": "Write a line of a product review."}
@@ -31,6 +33,12 @@ def sentences(n: int = 12) -> list[RatedSentence]:
     ]
 
 
+def answers(store: Store) -> dict[int, tuple[str, str]]:
+    """{id: (its name in the data, text)}"""
+    with store.reading() as connection:
+        return {row.id: (row.origin, row.text) for row in connection.execute(select(RESPONSE))}
+
+
 def test_each_rating_is_one_judgement_of_nobody_in_particular(store: Store) -> None:
     assert import_ratings(store, sentences(), INSTRUCTIONS) == 36
     counts = store.counts()
@@ -41,16 +49,19 @@ def test_each_rating_is_one_judgement_of_nobody_in_particular(store: Store) -> N
     assert {row["kind"] for row in said} == {"rating"}
     assert {row["made"] for row in said} == {PUBLISHED}
     rated = store.mean_ratings()
-    assert [(r.origin, r.text, r.ratings) for r in rated] == [(s.id, s.text, sorted(s.ratings)) for s in sentences()]
+    assert [answers(store)[r.response] for r in rated] == [(s.id, s.text) for s in sentences()]
+    assert [r.mean for r in rated] == [pytest.approx(sum(s.ratings) / len(s.ratings)) for s in sentences()]
     by_id = {row["id"]: row for row in said}
     assert all(by_id[j]["response_id"] == r.response for r in rated for j in r.judgements)
+    given = [[by_id[j]["axes"][AXIS] for j in r.judgements] for r in rated]
+    assert given == [s.ratings for s in sentences()]
 
 
 def test_a_sentence_stays_in_its_share(store: Store) -> None:
     import_ratings(store, sentences(), INSTRUCTIONS)
     for share in ("train", "select", "judge", "prompt"):
         for source in INSTRUCTIONS:
-            found = {rated.origin for rated in store.mean_ratings(share, source)}
+            found = {answers(store)[rated.response][0] for rated in store.mean_ratings(share, source)}
             assert found == {s.id for s in sentences() if (s.share, s.source) == (share, source)}
 
 

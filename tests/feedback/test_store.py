@@ -102,7 +102,11 @@ def test_a_corrected_rating_leaves_the_mean(scene) -> None:
     rating("1", 1.0)
     rating("2", 3.0, old=rating("3", -4.0))
     (rated,) = scene.store.mean_ratings("train", "films")
-    assert (rated.response, rated.text, rated.mean, rated.ratings) == (scene.answers[0], "answer 0", 2.0, [1.0, 3.0])
+    assert (rated.response, rated.prompt, rated.mean) == (scene.answers[0], scene.prompt, 2.0)
+    assert [row["axes"] for row in scene.store.judgements() if row["id"] in rated.judgements] == [
+        {"fluent": 1},
+        {"fluent": 3},
+    ]
 
 
 def test_ratings_on_several_axes_need_a_name(scene) -> None:

@@ -73,37 +73,21 @@ def _tau_b(sums: Array) -> Array:
     return np.asarray(sums[..., 0] / np.sqrt(sums[..., 1] * sums[..., 2]))
 
 
-def cohen_kappa(
-    labels: Sequence[tuple[float, float]],
-    units: Sequence[Hashable] | None = None,
-    *,
-    weights: Weights | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Coefficient:
-    """κ (Cohen 1960; weighted: 1968) of two raters: (one's label, the other's) per item.
-
-    units    what is drawn together, one name per item; absent: each item alone
-    weights  how much a near miss counts, where the labels are a scale (how much better a pair's first is): by the distance
-             of their places among the labels that occur, or its square; absent: all misses alike
-
-    κ = 1 − Σ w·O / Σ w·E: disagreement observed over that expected from how often each uses each label. Raises UserError
-    where there is no item.
-    """
-    if not labels:
-        raise UserError("Cohen's κ needs a pair that two people judged: there is none.")
-    return mean_kappa([(labels, range(len(labels)) if units is None else units)], weights, resamples, seed)
-
-
 def mean_kappa(
     raters: Sequence[tuple[Sequence[tuple[float, float]], Sequence[Hashable]]],
     weights: Weights | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Coefficient:
-    """Mean of the κ of every two raters (Light 1971): (labels, units) of each such two, as in `cohen_kappa`.
+    """κ of two raters (Cohen 1960; weighted: 1968), of several the mean of every two (Light 1971).
 
-    Units of one name are drawn together, whoever judged them. Two raters whose κ is not defined are left out.
+    raters   of each such two (labels, units): (one's label, the other's) per item, and the name of each item's unit; units of
+             one name are drawn together, whoever judged them
+    weights  how much a near miss counts, where the labels are a scale (how much better a pair's first is): by the distance
+             of their places among the labels that occur, or its square; absent: all misses alike
+
+    κ = 1 − Σ w·O / Σ w·E: disagreement observed over that expected from how often each uses each label. Two raters whose κ
+    is not defined are left out.
     """
     values = np.unique([label for labels, _ in raters for pair in labels for label in pair])
     names = {name: place for place, name in enumerate(dict.fromkeys(name for _, units in raters for name in units))}

@@ -21,7 +21,7 @@ class Progress:
     judged          of those that are wanted, how many there are
     finished        tasks that have all that are wanted, or that an adjudicator settled
     contradictory   tasks that wait for an adjudicator; not counted for a person who is none, as it takes a while: 0
-    own, own_skipped, own_left  of one person: judged, skipped, and waiting for them (gold questions are among the judged)
+    own, own_left   of one person: judged, and waiting for them (gold questions are among the judged)
     adjudicates     whether that person is an adjudicator: contradictory tasks are all that waits for them
     """
 
@@ -31,7 +31,6 @@ class Progress:
     finished: int
     contradictory: int
     own: int = 0
-    own_skipped: int = 0
     own_left: int = 0
     adjudicates: bool = False
 
@@ -59,11 +58,11 @@ def progress(store: Store, annotator: int | None = None) -> Progress:
         )
         own = and_(JUDGEMENT.c.annotator_id == annotator, JUDGEMENT.c.task_id.is_not(None), standing())
         said = connection.execute(select(JUDGEMENT.c.task_id).where(own, not_(skipped()))).scalars().all()
-        passed = connection.execute(select(JUDGEMENT.c.task_id).where(own, skipped())).scalars().all()
         if adjudicates:
             contradictory = contradictory_tasks(connection)
             whole = replace(whole, contradictory=len(contradictory))
             left = {task for task, _ in unsettled(connection, contradictory, annotator)}
         else:
-            left = {row.id for row in rows} - closed - set(said) - set(passed)
-    return replace(whole, own=len(said), own_skipped=len(passed), own_left=len(left), adjudicates=adjudicates)
+            passed = connection.execute(select(JUDGEMENT.c.task_id).where(own, skipped())).scalars()
+            left = {row.id for row in rows} - closed - {*said, *passed}
+    return replace(whole, own=len(said), own_left=len(left), adjudicates=adjudicates)

@@ -144,10 +144,9 @@ class Store:
         model: str | None = None,
         sampling: dict[str, Any] | None = None,
         seed: int | None = None,
-        origin: str | None = None,
     ) -> int:
         """The id of a new answer; `model` is the hash of the model that wrote it, absent for a person's."""
-        row = {"prompt_id": prompt, "text": text, "model": model, "sampling": sampling, "seed": seed, "origin": origin}
+        row = {"prompt_id": prompt, "text": text, "model": model, "sampling": sampling, "seed": seed}
         with self.writing() as writer:
             checks.need(writer.connection, "prompt", prompt)
             return writer.insert("response", [row], "response")[0]
@@ -219,7 +218,7 @@ class Store:
     def mean_ratings(
         self, split: str | None = None, source: str | None = None, axis: str | None = None
     ) -> list[MeanRating]:
-        """(response, text, mean, ratings, …) of every rated answer by response id; ratings sorted from low to high."""
+        """Every rated answer, by response id, with the mean of its ratings."""
         with self.reading() as connection:
             return reader.mean_ratings(connection, split, source, axis)
 
