@@ -36,7 +36,7 @@ from headwater.evaluation.bradley_terry import Outcome, Strength, bradley_terry
 from headwater.evaluation.pairwise import Array, Majority, Pair, PairBagOfWords, PairLength, accuracy
 from headwater.exchange import default_cache, import_model
 from headwater.feedback.comparisons import Comparison, Turn, first_request
-from headwater.feedback.imports import read_dialogues
+from headwater.feedback.layouts import read_dialogues
 from headwater.feedback.reader import Ranking
 from headwater.models.layout import load_model
 from headwater.models.model import Model

@@ -12,7 +12,7 @@ import dialogues
 from dialogues import lines, recipe, requests
 from headwater import pipeline, rounds
 from headwater.errors import UserError
-from headwater.feedback.rankings import import_rankings
+from headwater.feedback.ranking_files import import_rankings
 from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, RESPONSE
 from headwater.feedback.store import Store
 from headwater.lineage import lineage

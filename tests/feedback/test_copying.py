@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dialogues import lines
-from headwater.feedback.bringing import import_comparisons, import_file
 from headwater.feedback.comparisons import Comparison, Turn
 from headwater.feedback.copying import NO_TIME, last_word
-from headwater.feedback.ratings import LABELS, PEOPLE, Origin, RatedSentence, import_ratings
+from headwater.feedback.importing import import_comparisons, import_file
+from headwater.feedback.ratings import LABELS, PEOPLE, PublishedSource, RatedSentence, import_ratings
 from headwater.feedback.store import Store
 
 HI = {"prompt": "Hi", "annotator": "Ada"}
@@ -34,9 +34,11 @@ def test_what_somebody_imports_is_a_new_word(store: Store, tmp_path: Path, recor
     assert last_word(store) == first
 
 
-@pytest.mark.parametrize("origin", [PEOPLE, LABELS])
-def test_the_ratings_that_a_stage_brings_are_none(store: Store, origin: Origin) -> None:
-    import_ratings(store, [RatedSentence("1", "Good.", "films", "train", [1])], {"films": "Write."}, origin=origin)
+@pytest.mark.parametrize("published", [PEOPLE, LABELS])
+def test_the_ratings_that_a_stage_brings_are_none(store: Store, published: PublishedSource) -> None:
+    import_ratings(
+        store, [RatedSentence("1", "Good.", "films", "train", [1])], {"films": "Write."}, published=published
+    )
     assert store.counts()["judgement"] == 1
     assert last_word(store) == ""
 

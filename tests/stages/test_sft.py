@@ -9,7 +9,7 @@ import pytest
 
 from dialogues import comparisons, lines, requests
 from headwater.errors import UserError
-from headwater.feedback.own import read_own, write_own
+from headwater.feedback.recipe_dialogues import read_own, write_own
 from headwater.feedback.settings import DialogueSettings
 from headwater.models.layout import load_model, save_model
 from headwater.recipe import validate

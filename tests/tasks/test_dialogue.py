@@ -8,7 +8,7 @@ import pytest
 
 from dialogues import comparisons, lines, rankings
 from headwater.errors import UserError
-from headwater.feedback.own import read_own, write_own
+from headwater.feedback.recipe_dialogues import read_own, write_own
 from headwater.feedback.settings import DialogueSettings
 from headwater.recipe import Recipe
 from headwater.tasks.dialogue import Dialogue, spans_of

@@ -14,12 +14,12 @@ from headwater.corpus.samples import set_of
 from headwater.corpus.shares import SHARES
 from headwater.errors import UserError
 from headwater.feedback.agreement import krippendorff_alpha
-from headwater.feedback.bringing import import_comparisons
 from headwater.feedback.copying import NO_TIME, copy_store
 from headwater.feedback.derive import derive_rankings
+from headwater.feedback.importing import import_comparisons
 from headwater.feedback.orders import has_order
-from headwater.feedback.own import read_comparisons
 from headwater.feedback.ratings import LABELS, PEOPLE, RatedSentence, import_ratings, read_sentences
+from headwater.feedback.recipe_dialogues import read_comparisons
 from headwater.feedback.store import STORE, Store
 from headwater.progress import Progress
 from headwater.runs import Stage
@@ -47,9 +47,9 @@ def from_ratings(stage: Stage, store: Store) -> dict[str, Any]:
     if not sentences:
         raise UserError("There is no rated sentence in the samples: add the source `samples: reviews` to the recipe.")
     labelled = set_of(sentences[0].source).labelled
-    origin = LABELS if labelled else PEOPLE
+    published = LABELS if labelled else PEOPLE
     with Progress("ratings", 3) as progress:
-        ratings = import_ratings(store, sentences, stage.recipe.sft.instructions, origin=origin)
+        ratings = import_ratings(store, sentences, stage.recipe.sft.instructions, published=published)
         progress.advance(note="imported")
         rankings = {
             split: derive_rankings(
@@ -59,8 +59,8 @@ def from_ratings(stage: Stage, store: Store) -> dict[str, Any]:
                 tie=settings.tie,
                 seed=stage.seed,
                 split=split,
-                axis=origin.axis,
-                made=origin.made,
+                axis=published.axis,
+                made=published.made,
             )
             for split in RANKED
         }

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from headwater.feedback.annotator_names import is_simulated
 from headwater.feedback.annotator_rows import annotators
 from headwater.feedback.comparisons import Comparison, Turn
-from headwater.feedback.known import new_comparisons
+from headwater.feedback.duplicates import new_comparisons
 from headwater.feedback.prompt_rows import NewPrompt, write_prompts
 from headwater.feedback.reader import standing
 from headwater.feedback.schema import JUDGEMENT, RESPONSE, TASK

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from sqlalchemy import and_, func, not_, select
 
 from headwater.feedback.adjudication import contradictory_tasks
-from headwater.feedback.choosing import taken, unsettled
 from headwater.feedback.reader import settling, skipped, standing
 from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, TASK
 from headwater.feedback.store import Store
+from headwater.feedback.task_selection import taken, unsettled
 
 
 @dataclass(frozen=True)
-class Progress:
+class JudgingProgress:
     """How far the judging is, without gold questions.
 
     tasks, wanted   tasks, and judgements that are wanted of them together
@@ -35,7 +35,7 @@ class Progress:
     adjudicates: bool = False
 
 
-def progress(store: Store, annotator: int | None = None) -> Progress:
+def progress(store: Store, annotator: int | None = None) -> JudgingProgress:
     """Of the whole store, and of one person where one is given."""
     judged, settled = taken(), settling().subquery()
     places = func.coalesce(judged.c.places, 0)
@@ -47,7 +47,7 @@ def progress(store: Store, annotator: int | None = None) -> Progress:
             .where(TASK.c.gold.is_(None))
         ).all()
         closed = {row.id for row in rows if row.places >= row.wanted or row.settled is not None}
-        whole = Progress(
+        whole = JudgingProgress(
             len(rows), sum(row.wanted for row in rows), sum(min(row.places, row.wanted) for row in rows), len(closed),
             0,
         )  # fmt: skip

@@ -18,12 +18,12 @@ from sqlalchemy import select
 
 from headwater.errors import UserError
 from headwater.feedback.assignments import Assignment, assignment, seen_order
-from headwater.feedback.choosing import gold_question, is_leased, lease, leased, open_task, task_row, to_settle
 from headwater.feedback.judgements import Judgement, Verdict
 from headwater.feedback.people import active
 from headwater.feedback.reader import standing
 from headwater.feedback.schema import JUDGEMENT, LEASE, TASK
 from headwater.feedback.store import Store
+from headwater.feedback.task_selection import gold_question, is_leased, lease, leased, open_task, task_row, to_settle
 
 LEASE_SECONDS = 15 * 60
 """How long a task waits for who has it, without a sign of them."""

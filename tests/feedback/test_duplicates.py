@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.feedback.annotator_names import ANONYMOUS
-from headwater.feedback.bringing import import_file
+from headwater.feedback.duplicates import orders
 from headwater.feedback.exports import export
+from headwater.feedback.importing import import_file
 from headwater.feedback.judgements import Groups, Judgement, Verdict
-from headwater.feedback.known import orders
 from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
 

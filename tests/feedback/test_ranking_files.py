@@ -10,7 +10,7 @@ import pytest
 from dialogues import lines
 from headwater.errors import UserError
 from headwater.feedback.copying import copy_store, is_empty, last_word
-from headwater.feedback.rankings import import_rankings
+from headwater.feedback.ranking_files import import_rankings
 from headwater.feedback.store import Store
 
 

@@ -9,7 +9,7 @@ import pytest
 from dialogues import comparisons, lines, requests, spoken
 from headwater.errors import UserError
 from headwater.feedback.comparisons import Turn, first_request
-from headwater.feedback.own import (
+from headwater.feedback.recipe_dialogues import (
     DEMONSTRATIONS,
     PROMPTS,
     heldout_texts,

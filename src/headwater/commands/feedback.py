@@ -96,8 +96,8 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Judgements: .jsonl, .json, .csv or .parquet.")],
 ) -> None:
     """Bring in what people judged elsewhere: rankings of waiting tasks, own rankings, exports of other programs."""
-    from headwater.feedback.bringing import import_file
-    from headwater.feedback.rankings import import_rankings, is_of_tasks
+    from headwater.feedback.importing import import_file
+    from headwater.feedback.ranking_files import import_rankings, is_of_tasks
 
     with stoppable():
         if is_of_tasks(file):
@@ -124,7 +124,7 @@ def export(
 
 def agreement(store: StoreAt) -> None:
     """Tell how far people agree, how they answer gold questions, and who is too fast, with 95% intervals."""
-    from headwater.feedback.told import report
+    from headwater.feedback.agreement_report import report
 
     with stoppable(), opened(store) as source:
         print(report(source))
@@ -132,8 +132,8 @@ def agreement(store: StoreAt) -> None:
 
 def people_list(store: StoreAt) -> None:
     """List everybody with role and number of judgements."""
+    from headwater.feedback.agreement_report import table
     from headwater.feedback.people import people
-    from headwater.feedback.told import table
 
     with opened(store) as source:
         rows = [

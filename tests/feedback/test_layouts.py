@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import UserError
-from headwater.feedback.bringing import import_comparisons
 from headwater.feedback.comparisons import Comparison, Turn
-from headwater.feedback.imports import Dialogues, read_dialogues, spoken
+from headwater.feedback.importing import import_comparisons
+from headwater.feedback.layouts import Dialogues, read_dialogues, spoken
 from headwater.feedback.store import Store
 
 SAID = (

@@ -12,8 +12,8 @@ from headwater.errors import UserError
 from headwater.feedback.annotator_rows import annotators
 from headwater.feedback.comparison_rows import write_comparisons
 from headwater.feedback.comparisons import Comparison, Conversation, Rated, fingerprint
-from headwater.feedback.imports import read_dialogues
-from headwater.feedback.known import new_demonstrations, unsaid
+from headwater.feedback.duplicates import new_demonstrations, unsaid
+from headwater.feedback.layouts import read_dialogues
 from headwater.feedback.prompt_rows import NewPrompt, write_prompts
 from headwater.feedback.schema import RESPONSE
 from headwater.feedback.store import Store, Writer
