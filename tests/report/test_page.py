@@ -67,6 +67,7 @@ def test_the_page_tells_the_run(drawn: tuple[str, Page]) -> None:
     for fact in (
         "91.2%",
         "88.9% to 93.4%",
+        "13.7%",
         "4.21 million",
         "15,876",
         "1.731",

@@ -40,6 +40,7 @@ PROMISED = [
     "evaluation.win_rate_ci.reward_model",
     "evaluation.win_rate_ci.bag_of_words",
     "evaluation.win_rate_ci.lexicon",
+    "evaluation.ties.lexicon",
     "evaluation.length_controlled_win_rate.reward_model",
     "evaluation.length_controlled_win_rate_ci.lexicon",
 ]

@@ -82,8 +82,8 @@ def win_rates(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Of each judge, with intervals: as they are, and with the answers' length taken out. scores: as `judge_all` gives them;
-    texts: the answers without their openings, by policy."""
+    """Of each judge, with intervals: as they are, and with the answers' length taken out; and the share of prompts that tie,
+    each of which is half a win. scores: as `judge_all` gives them; texts: the answers without their openings, by policy."""
     long = {name: lengths(said) for name, said in texts.items()}
     plain, controlled = {}, {}
     for judge, pair in scores.items():
@@ -94,6 +94,7 @@ def win_rates(
     return {
         "win_rate": {judge: rate.rate for judge, rate in plain.items()},
         "win_rate_ci": {judge: [rate.low, rate.high] for judge, rate in plain.items()},
+        "ties": {judge: rate.ties / rate.prompts for judge, rate in plain.items()},
         "length_controlled_win_rate": {judge: rate.rate for judge, rate in controlled.items()},
         "length_controlled_win_rate_ci": {judge: [rate.low, rate.high] for judge, rate in controlled.items()},
     }
