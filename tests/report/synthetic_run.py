@@ -54,6 +54,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "accuracy_all": 0.741,
         "bag_of_words": 0.845,
         "length_baseline": 0.521,
+        "majority_baseline": 0.5,
         "rater_ceiling": 0.991,
         "length_correlation": -0.04,
         "ece": 0.031,

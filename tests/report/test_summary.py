@@ -27,6 +27,7 @@ PROMISED = [
     "reward.accuracy_ci",
     "reward.bag_of_words",
     "reward.length_baseline",
+    "reward.majority_baseline",
     "reward.rater_ceiling",
     "ppo.kl",
     "ppo.reward_before",

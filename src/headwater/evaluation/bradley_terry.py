@@ -8,8 +8,10 @@ Davidson 1970, with a parameter for ties, has neither property: there a strength
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +46,33 @@ class Strength:
     high: float
     comparisons: int
 
+    @property
+    def chance(self) -> float:
+        """How often it beats the first policy by this: σ(θ), ½ for the first."""
+        return chance_of(self.strength)
+
+    def __str__(self) -> str:
+        return f"{_shown(self.strength)} [{_shown(self.low)}, {_shown(self.high)}]"
+
+    def metrics(self) -> dict[str, Any]:
+        """For a manifest or a summary, in which an infinite strength is null: its chance against the first is 1 or 0."""
+        return {
+            "policy": self.policy,
+            "strength": self.strength,
+            "strength_ci": [self.low, self.high],
+            "chance": self.chance,
+            "chance_ci": [chance_of(self.low), chance_of(self.high)],
+        }
+
+
+def chance_of(strength: float) -> float:
+    """σ(θ), of ±∞ too."""
+    return 1 / (1 + math.exp(-strength)) if strength > 0 else 1 - 1 / (1 + math.exp(strength))
+
+
+def _shown(strength: float) -> str:
+    return f"{strength:.2f}".replace("inf", "∞")
+
 
 def bradley_terry(outcomes: Sequence[Outcome], *, resamples: int = 1000, seed: int = 0) -> list[Strength]:
     """Maximum-likelihood strengths, in the order in which the policies are first named.
@@ -53,8 +82,21 @@ def bradley_terry(outcomes: Sequence[Outcome], *, resamples: int = 1000, seed: i
     """
     names = list(dict.fromkeys(name for outcome in outcomes for name in (outcome.first, outcome.second)))
     wins = wins_by_prompt(outcomes, names)
+    _require_connected(wins.sum(axis=0), names)
+    return _strengths(wins, names, resamples, seed)
+
+
+def rank(scores: Mapping[str, ArrayLike], *, resamples: int = 1000, seed: int = 0) -> list[Strength]:
+    """The strengths of policies that all answered the same prompts, by a judge's scores of their answers (`outcomes_of`).
+
+    Unlike in `bradley_terry`, policies that always win or lose against the first have an infinite strength.
+    """
+    return _strengths(wins_by_prompt(outcomes_of(scores), list(scores)), list(scores), resamples, seed)
+
+
+def _strengths(wins: Array, names: Sequence[str], resamples: int, seed: int) -> list[Strength]:
+    """wins: as of `wins_by_prompt`."""
     total = wins.sum(axis=0)
-    _require_connected(total, names)
     # The first row of the weights is the sample itself.
     weights = draws(len(wins), resamples, np.random.default_rng(seed)).astype(np.float64)
     fits = np.array([fit(drawn) for drawn in np.tensordot(weights, wins, axes=1)])
@@ -69,11 +111,16 @@ def bradley_terry(outcomes: Sequence[Outcome], *, resamples: int = 1000, seed: i
 
 
 def outcomes_of(scores: Mapping[str, ArrayLike]) -> list[Outcome]:
-    """{policy: a judge's scores [prompts] of its answers} → every pair of policies on every prompt; equal is a tie."""
+    """{policy: a judge's scores of its answers} → every pair of policies on every prompt; equal is a tie.
+
+    scores: [prompts], or [seeds, prompts] of a policy that was trained several times; then an outcome is the mean over every
+    seed of the one policy and every seed of the other.
+    """
     found = []
     for (first, left), (second, right) in itertools.combinations(scores.items(), 2):
-        signs = np.sign(np.subtract(left, right, dtype=np.float64))
-        found += [Outcome(prompt, first, second, float(1 + sign) / 2) for prompt, sign in enumerate(signs)]
+        one, other = (np.atleast_2d(np.asarray(each, dtype=np.float64)) for each in (left, right))
+        won = (1 + np.sign(one[:, None] - other[None, :]).mean(axis=(0, 1))) / 2
+        found += [Outcome(prompt, first, second, float(share)) for prompt, share in enumerate(won)]
     return found
 
 

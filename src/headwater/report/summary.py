@@ -30,6 +30,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
             "accuracy_all",
             "bag_of_words",
             "length_baseline",
+            "majority_baseline",
             "rater_ceiling",
             "length_correlation",
             "ece",

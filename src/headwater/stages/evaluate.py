@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.evaluation.bradley_terry import rank
 from headwater.evaluation.length_controlled import length_controlled_win_rate
 from headwater.evaluation.perplexity import Text, prediction
 from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
@@ -21,7 +22,7 @@ from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.rlhf.episodes import answers_to, kl_of_answers, log_probabilities_of, response_mask
-from headwater.rlhf.policies import policy_before
+from headwater.rlhf.policies import PolicyOrigin, policies_before, policy_before
 from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
@@ -55,7 +56,8 @@ def run(stage: Stage) -> dict[str, Any]:
     own = {name: [tokenizer.decode(answer.tokens) for answer in found] for name, found in answers.items()}
     write_answers(stage, given, answers, texts)
     judge = train_judge(stage, tokenizer, precision).frozen(dtype)
-    scores = judge_all(stage, given, texts, tokenizer, judge)
+    older = {origin: answers_of(stage, origin, given, tokenizer) for origin in policies_before(stage)[:-1]}
+    scores = judge_all(stage, given, texts | {str(origin): said for origin, said in older.items()}, tokenizer, judge)
     varied = variety(own["before"], own["after"], 2)
     drop_checkpoints(stage.folder / "judge-training")
     return {
@@ -64,6 +66,7 @@ def run(stage: Stage) -> dict[str, Any]:
         "compared_with": str(policy_before(stage)),
         "round": recipe.round.number,
         **win_rates(scores, own, recipe.evaluate.bootstrap, stage.seed),
+        **({"ranking": ranking(stage, list(older), scores)} if older else {}),
         "kl": kl_of(policies, answers["after"], recipe.ppo.temperature),
         "distinct_2_ratio": varied.ratio,
         "distinct_2_before": varied.before,
@@ -97,6 +100,33 @@ def win_rates(
         "ties": {judge: rate.ties / rate.prompts for judge, rate in plain.items()},
         "length_controlled_win_rate": {judge: rate.rate for judge, rate in controlled.items()},
         "length_controlled_win_rate_ci": {judge: [rate.low, rate.high] for judge, rate in controlled.items()},
+    }
+
+
+def answers_of(stage: Stage, origin: PolicyOrigin, given: list[Prompt], tokenizer: Tokenizer) -> list[str]:
+    """What an older policy answers, with the same seeds."""
+    policy = load_model(origin.model)[0].frozen(DTYPES[stage.recipe.evaluate.precision])
+    found = answer_all(stage, policy, given, tokenizer, f"answers of {origin}")
+    return [answer_text(prompt, answer, tokenizer) for prompt, answer in zip(given, found, strict=True)]
+
+
+def ranking(
+    stage: Stage, older: list[PolicyOrigin], scores: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """{judge: strengths of all rounds' policies, SFT's first, which is 0}. older: all but the last two, of which the win rates
+    are; scores: of their answers by name, and of those `before` and `after`."""
+    names = {str(origin): str(origin) for origin in older}
+    names |= {str(policy_before(stage)): "before", f"{stage.folder.parent.name}/ppo": "after"}
+    return {
+        judge: [
+            strength.metrics()
+            for strength in rank(
+                {name: by_policy[key] for name, key in names.items()},
+                resamples=stage.recipe.evaluate.bootstrap,
+                seed=stage.seed,
+            )
+        ]
+        for judge, by_policy in scores.items()
     }
 
 

@@ -10,6 +10,7 @@ from headwater.errors import UserError
 from headwater.feedback.bringing import import_comparisons
 from headwater.feedback.copying import copy_store, is_empty
 from headwater.feedback.own import read_comparisons
+from headwater.feedback.rater_agreement import agreement_of_people
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
 from headwater.progress import say
@@ -135,7 +136,8 @@ def refuse_without_order(stage: Stage, store: Store) -> None:
 
 
 def measured(stage: Stage, store: Store) -> dict[str, Any]:
-    """Who judged how much, what of it says nothing or contradicts itself, and which policies wrote what was judged."""
+    """Who judged how much, what of it says nothing or contradicts itself, how far people agree, and which policies wrote what was
+    judged."""
     rankings = {share: list(store.rankings(share)) for share in SHARES}
     every = [ranking for those in rankings.values() for ranking in those]
     said = [ranking for ranking in every if not ranking.derived]
@@ -154,5 +156,6 @@ def measured(stage: Stage, store: Store) -> dict[str, Any]:
         "all_tied": sum(not has_order(ranking) for ranking in said),
         "contradictory": sum(len(found) > 1 for found in orders.values()),
         "empty_answers": sum(not text.strip() for text in shown.values()),
+        **agreement_of_people(store).metrics(),
         "policy": str(policy_before(stage)) if stage.recipe.asks else None,
     }

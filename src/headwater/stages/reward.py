@@ -23,6 +23,7 @@ from headwater.models.layout import load_model, save_model
 from headwater.models.model import Model
 from headwater.progress import Progress
 from headwater.rlhf.episodes import answers_to
+from headwater.rlhf.gate import MAJORITY
 from headwater.rlhf.pair_gate import pair_gate
 from headwater.rlhf.policies import start_of
 from headwater.rlhf.reward_training import RATERS, drop_checkpoints, train_reward_model
@@ -88,6 +89,9 @@ def run(stage: Stage) -> dict[str, Any]:
             metrics = gate(stage, members, tokenizer)
         else:
             metrics = pair_gate(members, rankings["train"], rankings["prompt"], tokenizer, stage.folder, stage.seed)
+        metrics["majority_baseline"] = MAJORITY
+        if metrics.get("gate") == "pairs":  # rated sentences have a ceiling by their ratings
+            metrics["rater_ceiling"] = stage.metrics_of("feedback").get("same_order")
         if len(names) > 1:
             metrics["spread_sft"] = float(members.each(dialogues).std(dim=0).mean())
     if (path := stage.folder / RATERS).exists():

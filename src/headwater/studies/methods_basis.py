@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,11 @@ from headwater.stages.evaluate import answer_all, heldout_prompts, judge_all
 from headwater.stages.feedback import STORE
 from headwater.stages.ppo import prompts_of
 from headwater.stages.reward import start_answers
+from headwater.storage import write_atomically
 from headwater.tasks.task import Prompt, answer_text, some
+
+SCORES = "scores.json"
+"""In a trial's folder: {judge: {"before" (the SFT policy) or "after": score of its answer to each held-out opening}}."""
 
 NEEDED = ("samples", "pretrain", "sft", "feedback", "reward", "evaluate")
 """Stages whose files are read."""
@@ -164,8 +169,11 @@ class Basis:
         """To the held-out openings, with the same seeds for every policy."""
         return answer_all(self.stage, policy, self.given, self.tokenizer, "answers")
 
-    def measure(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        """Answers to the held-out openings beside the SFT policy's: win rates by judge, selection reward, variety, length."""
+    def measure(self, answers: Sequence[Answer], folder: Path) -> dict[str, Any]:
+        """Answers to the held-out openings beside the SFT policy's: win rates by judge, selection reward, variety, length.
+
+        Writes the judges' scores of every opening into `folder`.
+        """
         both: dict[str, Sequence[Answer]] = {"before": self.sft_answers, "after": answers}
         texts = {
             name: [
@@ -175,6 +183,8 @@ class Basis:
         }
         own = {name: [self.tokenizer.decode(answer.tokens) for answer in found] for name, found in both.items()}
         scores = judge_all(self.stage, self.given, texts, self.tokenizer, self.judge)
+        kept = {name: {side: values.tolist() for side, values in pair.items()} for name, pair in scores.items()}
+        write_atomically(folder / SCORES, json.dumps(kept) + "\n")
         return {
             "win_rate": {name: win_rate(pair["before"], pair["after"]).rate for name, pair in scores.items()},
             "selection_reward": float(scored(self.selection, answers, self.ppo.missing_stop_reward).mean()),
