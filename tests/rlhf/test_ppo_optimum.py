@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 
-from headwater.models.generate import Answer
+from headwater.models.generate import Answer, Sampling
 from headwater.objectives import policy as policy_losses
 from headwater.objectives.policy import Policy
-from headwater.rlhf.algorithm import clipped_policy_loss
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.episodes import log_probabilities_of, values_of
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.settings import PpoSettings
@@ -91,7 +91,9 @@ def start(
     reference = copy.deepcopy(policy).requires_grad_(False)
     critic = tiny_model("critic", seed=seed, vocabulary=VOCABULARY, **FORMS[form])
     fixed = reference.frozen(DTYPES[precision])
-    source = Rollouts(policy, critic, fixed, scorer, [PROMPT], given, stop_tokens=STOP, seed=5, precision=precision)
+    sampling = Sampling(given.max_new_tokens, given.temperature, stop_tokens=STOP)
+    actors = Actors(policy, critic, fixed, scorer)
+    source = Rollouts(actors, [PROMPT], given, sampling, seed=5, precision=precision)
     engine = Engine(
         {
             name: learner(module, learning_rate=3e-3, epsilon=1e-5, schedule=given.schedule, precision=precision)
@@ -158,11 +160,11 @@ def test_a_wrong_initial_beta_is_steered_until_the_kl_is_near_its_target(wrong):
 
 @both
 def test_before_the_first_update_the_ratio_is_1_and_the_kl_0(form, monkeypatch):
-    lines, ratios = [], []
+    lines, ratios, unwatched = [], [], policy_losses.clipped_policy_loss
     monkeypatch.setattr(
         policy_losses,
         "clipped_policy_loss",
-        lambda ratio, *rest: ratios.append(ratio.detach()) or clipped_policy_loss(ratio, *rest),
+        lambda ratio, *rest: ratios.append(ratio.detach()) or unwatched(ratio, *rest),
     )
     given = settings(steps=1, critic_warmup=0, epochs=1, minibatches=1)
     _, _, engine = start(given, after_step=lambda _, metrics: lines.append(dict(metrics)) or {}, form=form)

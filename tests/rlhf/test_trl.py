@@ -15,11 +15,9 @@ import torch
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import save_model
 from headwater.objectives.direct_preference import DirectPreference
-from headwater.objectives.policy import Policy
+from headwater.objectives.policy import Policy, clipped_policy_loss, clipped_value_loss, episode_row
 from headwater.objectives.preference import Preference, pair_loss
 from headwater.rlhf.algorithm import (
-    clipped_policy_loss,
-    clipped_value_loss,
     generalised_advantages,
     group_normalised,
     kl_penalised_rewards,
@@ -27,7 +25,7 @@ from headwater.rlhf.algorithm import (
     masked_mean,
     whiten,
 )
-from headwater.rlhf.episodes import episode_row, log_probabilities_of, response_mask
+from headwater.rlhf.episodes import log_probabilities_of, response_mask
 from headwater.rlhf.preference_pairs import Pair, pair_groups
 from headwater.rlhf.scoring import raw_scores
 from headwater.rlhf.settings import PpoSettings

@@ -8,7 +8,6 @@ Davidson 1970, with a parameter for ties, has neither property: there a strength
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import UserError
+from headwater.evaluation.intervals import Array, draws, percentile_interval, sigmoid
 from headwater.evaluation.newton import maximise
-from headwater.evaluation.pairs import draws
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Strength:
     @property
     def chance(self) -> float:
         """How often it beats the first policy by this: σ(θ), ½ for the first."""
-        return chance_of(self.strength)
+        return float(sigmoid(np.array(self.strength)))
 
     def __str__(self) -> str:
         return f"{_shown(self.strength)} [{_shown(self.low)}, {_shown(self.high)}]"
@@ -61,13 +58,8 @@ class Strength:
             "strength": self.strength,
             "strength_ci": [self.low, self.high],
             "chance": self.chance,
-            "chance_ci": [chance_of(self.low), chance_of(self.high)],
+            "chance_ci": sigmoid(np.array([self.low, self.high])).tolist(),
         }
-
-
-def chance_of(strength: float) -> float:
-    """σ(θ), of ±∞ too."""
-    return 1 / (1 + math.exp(-strength)) if strength > 0 else 1 - 1 / (1 + math.exp(strength))
 
 
 def _shown(strength: float) -> str:
@@ -104,9 +96,8 @@ def _strengths(wins: Array, names: Sequence[str], resamples: int, seed: int) -> 
     found = []
     for place, name in enumerate(names):
         drawn = fits[1:, place][~np.isnan(fits[1:, place])]
-        # Without interpolation: between two infinities it has no value.
-        low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf") if len(drawn) else (np.nan, np.nan)
-        found.append(Strength(name, float(fits[0, place]), float(low), float(high), round(compared[place])))
+        low, high = percentile_interval(drawn, method="inverted_cdf")
+        found.append(Strength(name, float(fits[0, place]), low, high, round(compared[place])))
     return found
 
 
@@ -154,7 +145,7 @@ def fit(wins: Array) -> Array:
 
     def derivatives(others: Array) -> tuple[Array, Array]:
         theta = np.append(0.0, others)
-        chances = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
+        chances = sigmoid(theta[:, None] - theta[None, :])
         slope = scored - (games * chances).sum(axis=1)
         curved = games * chances * chances.T
         return slope[1:], (np.diag(curved.sum(axis=1)) - curved)[1:, 1:]

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
-from headwater.feedback.adjudication import pair_orders
 from headwater.feedback.agreement import Agreement, krippendorff_alpha
+from headwater.feedback.annotator_names import is_simulated
 from headwater.feedback.concordance import Coefficient, concordance, kendall_tau, mean_kappa, same_order
 from headwater.feedback.judgements import Groups
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, TASK, standing
+from headwater.feedback.orders import pair_orders
+from headwater.feedback.reader import standing
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, TASK
 from headwater.feedback.store import Store
 
 RESAMPLES = 1000
@@ -81,18 +83,16 @@ class Report:
 def agreement_of_people(store: Store) -> Agreed:
     """How far people agree on rankings and pairs, simulated annotators left out."""
     said = _rankings(store)
-    kept = ({name: ranked for name, ranked in by.items() if not name.startswith("simulated:")} for by in said.values())
-    return _agreement(dict(zip(said, kept, strict=True)), RESAMPLES, 0)[0]
+    kept = ({name: ranked for name, ranked in by.items() if not is_simulated(name)} for by in said.values())
+    return _agreement(dict(zip(said, kept, strict=True)), RESAMPLES)[0]
 
 
-def agreement(store: Store, *, resamples: int = RESAMPLES, seed: int = 0) -> Report:
+def agreement(store: Store, *, resamples: int = RESAMPLES) -> Report:
     """What the store says about agreement: of rankings and pairs, and of ratings."""
-    return Report(*_agreement(_rankings(store), resamples, seed), _ratings(store, resamples, seed))
+    return Report(*_agreement(_rankings(store), resamples), _ratings(store, resamples))
 
 
-def _agreement(
-    said: dict[int, dict[str, Ranked]], resamples: int, seed: int
-) -> tuple[Agreed, dict[tuple[str, str], Agreed]]:
+def _agreement(said: dict[int, dict[str, Ranked]], resamples: int) -> tuple[Agreed, dict[tuple[str, str], Agreed]]:
     """Of all, and of every two."""
     names = sorted({name for by in said.values() for name in by})
     couples = {
@@ -101,35 +101,32 @@ def _agreement(
         if (common := {task: (by[one], by[other]) for task, by in said.items() if one in by and other in by})
     }
     pairs = {
-        couple: _agreed([common], {task: list(both) for task, both in common.items()}, resamples, seed)
+        couple: _agreed([common], {task: list(both) for task, both in common.items()}, resamples)
         for couple, common in couples.items()
     }
     several = {task: list(by.values()) for task, by in said.items() if len(by) > 1}
-    return _agreed(list(couples.values()), several, resamples, seed), pairs
+    return _agreed(list(couples.values()), several, resamples), pairs
 
 
 def _agreed(
-    couples: Sequence[dict[int, tuple[Ranked, Ranked]]], tasks: dict[int, list[Ranked]], resamples: int, seed: int
+    couples: Sequence[dict[int, tuple[Ranked, Ranked]]], tasks: dict[int, list[Ranked]], resamples: int
 ) -> Agreed:
     """`couples`: per two raters, what both said by task; `tasks`: all that was said of each task."""
     orders = [(task, one.ranking, other.ranking) for common in couples for task, (one, other) in common.items()]
     comparable = any(concordance(one, other)[3] for _, one, other in orders)
-    tau = kendall_tau([(one, other) for _, one, other in orders], [task for task, *_ in orders], resamples=resamples,
-                      seed=seed) if comparable else None  # fmt: skip
+    units = [task for task, *_ in orders]
+    tau = kendall_tau([each[1:] for each in orders], units, resamples=resamples) if comparable else None
     preferences = [_preferences(common) for common in couples]
     strengths = [_strengths(common) for common in couples]
     return Agreed(
-        len(tasks), tau, _kappa(preferences, resamples, seed), _kappa(strengths, resamples, seed, weighted=True),
-        _alpha(tasks, resamples, seed),
-        same_order([each[1:] for each in orders], [task for task, *_ in orders], resamples=resamples, seed=seed),
+        len(tasks), tau, _kappa(preferences, resamples), _kappa(strengths, resamples, weighted=True),
+        _alpha(tasks, resamples), same_order([each[1:] for each in orders], units, resamples=resamples),
     )  # fmt: skip
 
 
-def _kappa(
-    couples: Sequence[tuple[Labels, list[int]]], resamples: int, seed: int, weighted: bool = False
-) -> Coefficient | None:
+def _kappa(couples: Sequence[tuple[Labels, list[int]]], resamples: int, weighted: bool = False) -> Coefficient | None:
     given = [(labels, units) for labels, units in couples if labels]
-    return mean_kappa(given, "linear" if weighted else None, resamples, seed) if given else None
+    return mean_kappa(given, "linear" if weighted else None, resamples) if given else None
 
 
 def _preferences(common: dict[int, tuple[Ranked, Ranked]]) -> tuple[Labels, list[int]]:
@@ -154,7 +151,7 @@ def _strengths(common: dict[int, tuple[Ranked, Ranked]]) -> tuple[Labels, list[i
     return labels, units
 
 
-def _alpha(tasks: dict[int, list[Ranked]], resamples: int, seed: int) -> Agreement | None:
+def _alpha(tasks: dict[int, list[Ranked]], resamples: int) -> Agreement | None:
     units: dict[tuple[int, int, int], list[float]] = {}
     for task, those in tasks.items():
         for ranked in those:
@@ -163,7 +160,7 @@ def _alpha(tasks: dict[int, list[Ranked]], resamples: int, seed: int) -> Agreeme
     if not any(len(values) > 1 for values in units.values()):
         return None
     clusters = [task for task, _, _ in units]
-    return krippendorff_alpha(list(units.values()), "nominal", clusters=clusters, resamples=resamples, seed=seed)
+    return krippendorff_alpha(list(units.values()), "nominal", clusters=clusters, resamples=resamples)
 
 
 def _rankings(store: Store) -> dict[int, dict[str, Ranked]]:
@@ -185,7 +182,7 @@ def _rankings(store: Store) -> dict[int, dict[str, Ranked]]:
     return found
 
 
-def _ratings(store: Store, resamples: int, seed: int) -> dict[str, Agreement]:
+def _ratings(store: Store, resamples: int) -> dict[str, Agreement]:
     """{axis: α}; a unit is an answer. Who the raters are does not matter here, so unknown ones count, too."""
     query = (
         select(JUDGEMENT.c.response_id, JUDGEMENT.c.axes)
@@ -199,7 +196,7 @@ def _ratings(store: Store, resamples: int, seed: int) -> dict[str, Agreement]:
             for axis, value in row.axes.items():
                 axes.setdefault(axis, {}).setdefault(row.response_id, []).append(float(value))
     return {
-        axis: krippendorff_alpha(list(units.values()), resamples=resamples, seed=seed)
+        axis: krippendorff_alpha(list(units.values()), resamples=resamples)
         for axis, units in sorted(axes.items())
         if any(len(values) > 1 for values in units.values())
     }
