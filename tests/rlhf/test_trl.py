@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from headwater.models.generate import Answer, Sampling, generate
+from headwater.models.answer import Answer
 from headwater.models.layout import save_model
 from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy, clipped_policy_loss, clipped_value_loss, episode_row
@@ -46,13 +46,22 @@ def ppo():
     return piece("trl.experimental.ppo.ppo_trainer")
 
 
+def answers_to(prompts):
+    """Random tokens, of different lengths."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        Answer(prompt, torch.randint(16, (1 + 3 * place % 8,), generator=generator).tolist())
+        for place, prompt in enumerate(prompts)
+    ]
+
+
+def policy_model():
+    return lively_model(seed=3, vocabulary=16, factor=5.0)
+
+
 @pytest.fixture(scope="module")
 def answers():
-    """Of different lengths, most of them with a stop token."""
-    policy = lively_model(seed=3, vocabulary=16)
-    found = generate(policy, PROMPTS, Sampling(9, TEMPERATURE, stop_tokens=(5, 11)), list(range(len(PROMPTS))))
-    assert len({len(answer.tokens) for answer in found}) > 2
-    return found
+    return answers_to(PROMPTS)
 
 
 def side_by_side(answers):
@@ -96,7 +105,7 @@ def test_the_score_is_read_where_trl_reads_it(answers, tmp_path):
 
 
 def test_log_probabilities_of_responses_are_trl_s(ppo, answers, tmp_path):
-    policy = lively_model(seed=3, vocabulary=16)
+    policy = policy_model()
     theirs = as_transformers(policy, tmp_path, "CausalLM")
     dialogues = side_by_side(answers)
     responses = dialogues[:, CONTEXT:].clamp(min=0)
@@ -212,6 +221,19 @@ PAIRS = [
 ]
 
 
+class Asked(torch.nn.Module):
+    """A model of ours as trl asks it."""
+
+    is_gradient_checkpointing = False
+
+    def __init__(self, model):
+        super().__init__()
+        self.own = model
+
+    def forward(self, input_ids, **_):
+        return SimpleNamespace(logits=self.own(input_ids))
+
+
 def their_dpo(policy, reference, pairs, loss_type, beta, smoothing):
     """The loss of trl's trainer, from the token ids on."""
     rows = [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]
@@ -225,14 +247,10 @@ def their_dpo(policy, reference, pairs, loss_type, beta, smoothing):
         loss_types=[loss_type], loss_weights=[1.0], beta=beta, label_smoothing=smoothing, ld_alpha=None,
         f_divergence_type="reverse_kl", use_weighting=False, precompute_ref_logps=False,
         args=SimpleNamespace(gradient_checkpointing_kwargs=None),
-        ref_model=lambda input_ids, **_: SimpleNamespace(logits=reference(input_ids)),
+        ref_model=Asked(reference), model=Asked(policy),
     )  # fmt: skip
-    given.model = torch.nn.Identity()  # asked whether it is in training, and whether it keeps checkpoints of its states
-    given.model.is_gradient_checkpointing = False
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "completion_mask": mask}
-    return piece("trl.trainer.dpo_trainer").DPOTrainer._compute_loss(
-        given, lambda input_ids, **_: SimpleNamespace(logits=policy(input_ids)), inputs, False
-    )
+    return piece("trl.trainer.dpo_trainer").DPOTrainer._compute_loss(given, given.model, inputs, False)
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.7])
@@ -326,17 +344,14 @@ def their_group_loss(module, name, policy, answers, inputs, **settings):
     mask = response_mask(answers)
     tokens = {"prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts), "completion_ids": completions}
     return kind._compute_loss(
-        given, lambda input_ids, **_: SimpleNamespace(logits=policy(input_ids)),
+        given, Asked(policy),
         tokens | {"completion_mask": mask.long()} | inputs,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def of_one_length():
-    policy = lively_model(seed=3, vocabulary=16)
-    found = generate(policy, [[1, 2]] * 8, Sampling(9, TEMPERATURE, stop_tokens=(5, 11)), list(range(8)))
-    assert len({len(answer.tokens) for answer in found}) > 2
-    return policy, found
+    return policy_model(), answers_to([[1, 2]] * 8)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.04])

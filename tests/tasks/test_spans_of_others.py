@@ -143,9 +143,8 @@ def test_learnt_are_the_tokens_that_transformers_marks(folder: Path, turns: list
     assert not any(theirs["assistant_masks"][len(tokens) :])
 
 
+@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
 def test_thoughts_that_the_template_takes_out_of_the_past_are_not_learnt(folder: Path) -> None:
-    if folder.name != "qwen":
-        pytest.skip("only this template does so")
     tokenizer = Tokenizer.load(folder)
     thinking = [{**turn} for turn in TURNS]
     thinking[1]["content"] = "<think>\nhm\n</think>\n\nSmall."
