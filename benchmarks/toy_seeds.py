@@ -7,7 +7,11 @@ drawn from the Bradley–Terry model of the same rewards. The table tells, over 
 variation) before and after, what it has of the gain in E[r] − β·KL that the optimum has, and how many seeds improve. GRPO
 has another optimum (docs/rlhf.md), and stays away from this one.
 
+With --steered, instead: PPO's β starts five times too large, right, or five times too small, and is steered towards the KL that
+the optimum has. The table tells the exact KL at the end, as a share of that target.
+
     python benchmarks/toy_seeds.py --seeds 10 --json toys.json
+    python benchmarks/toy_seeds.py --seeds 10 --steered --json steered.json
 """
 
 from __future__ import annotations
@@ -44,6 +48,10 @@ BETA = 0.5
 MISSING = -1.0
 """Reward of an answer that does not end."""
 LINEAR = ScheduleSettings(name="linear")
+WRONG = {"÷5": 0.2, "right": 1.0, "×5": 5.0}
+"""What β is multiplied with at the start where it is steered."""
+NEAR = 0.3
+"""Largest deviation from the target KL, as a share of it, that counts as near."""
 RATE = 1e-3
 """Thrice as much drives likely but bad answers out altogether before their worth is known, and they never come back."""
 
@@ -116,8 +124,11 @@ class Problem:
 
     def worth(self, shares: Tensor) -> float:
         """E[r] − β·KL."""
-        away = (shares / self.distribution(self.reference)).log()
-        return float((shares * (self.rewards - BETA * away)).sum())
+        return float((shares * self.rewards).sum()) - BETA * self.kl(shares)
+
+    def kl(self, shares: Tensor) -> float:
+        """To the reference, in nats."""
+        return float((shares * (shares / self.distribution(self.reference)).log()).sum())
 
 
 def small_model(toy: Toy, kind: Any, seed: int) -> Model:
@@ -133,8 +144,8 @@ def distance(left: Tensor, right: Tensor) -> float:
     return float((left - right).abs().sum() / 2)
 
 
-def policy_gradient(estimator: str, problem: Problem, steps: int = 100) -> Model:
-    """PPO, RLOO or GRPO."""
+def policy_gradient(estimator: str, problem: Problem, steps: int = 100, **changes: Any) -> Model:
+    """PPO, RLOO or GRPO; changes: settings of `ppo`."""
     toy, policy = problem.toy, copy.deepcopy(problem.reference).requires_grad_(True)
     critic = small_model(toy, "critic", problem.seed) if ESTIMATORS[estimator].critic else None
     settings = PpoSettings(
@@ -146,9 +157,8 @@ def policy_gradient(estimator: str, problem: Problem, steps: int = 100) -> Model
         minibatches=4,
         max_new_tokens=toy.longest,
         missing_stop_reward=MISSING,
-        beta=BETA,
-        adaptive=False,
         update_kl_limit=10.0,
+        **({"beta": BETA, "adaptive": False} | changes),
     )
     source = Rollouts(
         Actors(policy, critic, problem.reference, problem.score),
@@ -206,6 +216,20 @@ def solve(problem: Problem, method: str) -> dict[str, float]:
     }
 
 
+def steer(problem: Problem, wrong: float, steps: int = 100) -> float:
+    """The exact KL that PPO ends at, over its target, the KL of the optimum; its β starts at `wrong` times the right one."""
+    target = problem.kl(problem.optimum())
+    policy = policy_gradient("gae", problem, steps, beta=BETA * wrong, adaptive=True, target_kl=target)
+    return problem.kl(problem.distribution(policy)) / target
+
+
+def steered_line(toy: str, start: str, found: Sequence[float]) -> str:
+    """A row of the table of steered runs."""
+    near = sum(abs(one - 1) <= NEAR for one in found)
+    middle, least, largest = statistics.median(found), min(found), max(found)
+    return f"| {toy} | {start} | {middle:.2f} | {least:.2f} to {largest:.2f} | {near} of {len(found)} |"
+
+
 def line(toy: str, method: str, found: Sequence[dict[str, float]]) -> str:
     """A row of the table."""
     medians = [statistics.median(one[name] for one in found) for name in ("before", "after", "gain")]
@@ -226,6 +250,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=10, help="how many")
     parser.add_argument("--toys", nargs="+", choices=list(TOYS), default=list(TOYS))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--steered", action="store_true", help="instead: PPO with a wrong β that is steered")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     return parser.parse_args()
 
@@ -233,6 +258,22 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     torch.set_num_threads(1)
+    write_json(given.json, steered_table(given) if given.steered else methods_table(given))
+
+
+def steered_table(given: argparse.Namespace) -> dict[str, list[float]]:
+    results = {}
+    print(f"| toy | β at the start | KL / target | least to largest | within {NEAR:.0%} |\n|---|---|---|---|---|")
+    for toy in given.toys:
+        for start, wrong in WRONG.items():
+            found = [steer(Problem(TOYS[toy], seed), wrong) for seed in range(1, given.seeds + 1)]
+            results[f"{toy}, {start}"] = found
+            print(steered_line(toy, start, found), flush=True)
+            show(f"{toy}, β {start}: {given.seeds} seeds")
+    return results
+
+
+def methods_table(given: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     results: dict[str, list[dict[str, float]]] = {}
     print(
         "| toy | method | distance before | after | share of the gain | nearer | better |\n|---|---|---|---|---|---|---|"
@@ -243,7 +284,7 @@ def main() -> None:
             results[f"{toy}, {method}"] = found
             print(line(toy, method, found), flush=True)
             show(f"{toy}, {method}: {given.seeds} seeds")
-    write_json(given.json, results)
+    return results
 
 
 if __name__ == "__main__":

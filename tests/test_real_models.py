@@ -18,6 +18,7 @@ from headwater.exchange import export_model, import_model
 from headwater.models.generate import Sampling, generate
 from headwater.models.published import MINILM, SMOLLM2
 from headwater.rlhf.dialogues import dialogue_ids
+from headwater.tasks.dialogue import spans_of
 from published_packages import CACHE, unpacked
 
 QUESTION = "The capital of France is"
@@ -89,6 +90,25 @@ def test_a_reward_model_reads_an_answer_of_smollm2_up_to_where_it_ends(smollm2):
     said = [*tokenizer.encode("The Yangtze."), tokenizer.end_of_turn]
     assert dialogue_ids(turns, tokenizer, 100) == [*given, *said]
     assert len(tokenizer.chat(turns)) == len(given) + len(said) + 1
+
+
+def test_of_a_dialogue_smollm2_learns_what_the_assistant_says_and_nothing_else(smollm2):
+    tokenizer = Tokenizer.load(smollm2)
+    turns = [
+        {"role": "user", "content": "Name a river. <|im_end|>"},
+        {"role": "assistant", "content": "The Yangtze."},
+        {"role": "user", "content": "The Yangtze."},
+        {"role": "assistant", "content": "长江，它很长。"},
+    ]
+    for messages in (turns, [{"role": "system", "content": "Be brief."}, *turns]):
+        spans = spans_of(messages, tokenizer)
+        assert [span.learnt for span in spans] == [False, True, False, True]
+        learnt = [list(span.tokens) for span in spans if span.learnt]
+        assert learnt == [[*tokenizer.encode(turns[place]["content"]), tokenizer.end_of_turn] for place in (1, 3)]
+        line_feed = tokenizer.encode("\n")
+        assert [token for span in spans for token in span.tokens] + line_feed == tokenizer.chat(messages)
+        asked = tokenizer.chat(messages[:-1], continuation="")
+        assert [token for span in spans[:-1] for token in span.tokens] == asked
 
 
 def test_smollm2_reads_as_transformers_does(smollm2):

@@ -92,6 +92,13 @@ def test_a_second_round_knows_who_wrote_and_who_judged(tiny: Run) -> None:
     assert {(row.name, row.role) for row in judged} == {("simulated:lexicon", "simulated")}
     assert len(judged) == found["annotators"]["simulated:lexicon"]
     assert metrics(second, "evaluate")["compared_with"] == "tiny/ppo"
+    ranked = metrics(second, "evaluate")["ranking"]
+    assert ranked.keys() == metrics(second, "evaluate")["win_rate"].keys()
+    for strengths in ranked.values():
+        assert [each["policy"] for each in strengths] == ["tiny-round-2/sft", "tiny/ppo", "tiny-round-2/ppo"]
+        assert (strengths[0]["strength"], strengths[0]["chance"]) == (0, 0.5)
+        assert all(each["chance_ci"][0] <= each["chance"] <= each["chance_ci"][1] for each in strengths)
+    assert "ranking" not in metrics(tiny, "evaluate"), "of two policies the win rate says the same"
     assert "ppo of tiny" in lineage(second)
     for stage in ("pretrain", "sft"):
         assert second.manifest(stage) == tiny.manifest(stage)

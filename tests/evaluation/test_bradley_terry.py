@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from headwater.errors import UserError
-from headwater.evaluation.bradley_terry import Outcome, bradley_terry, fit
+from headwater.evaluation.bradley_terry import Outcome, bradley_terry, fit, outcomes_of, rank
 from headwater.evaluation.win_rate import win_rate
 
 
@@ -107,3 +107,27 @@ def test_what_is_not_connected_is_refused() -> None:
         bradley_terry([])
     with pytest.raises(ValueError, match="is no outcome"):
         bradley_terry([Outcome(0, "a", "a", 1.0)])
+
+
+def test_scores_of_several_seeds_are_compared_each_with_each():
+    first, second = [[0.0, 1.0, 2.0]], [[1.0, 1.0, 0.0], [0.0, 2.0, 3.0]]
+    found = outcomes_of({"a": first, "b": second})
+    assert [each.won for each in found] == [(0 + 0.5) / 2, (0.5 + 0) / 2, (1 + 0) / 2]
+    assert outcomes_of({"a": first[0], "b": second[0]}) == outcomes_of({"a": first, "b": second[:1]})
+    doubled = rank({"a": first * 2, "b": second}, resamples=20)
+    assert doubled == rank({"a": first, "b": second}, resamples=20)
+
+
+def test_ranked_by_scores_whoever_always_wins_is_infinite_and_json_knows_its_chance():
+    scores = {"sft": [0.0, 0, 0, 0], "middle": [1.0, -1, -1, 1], "best": [2.0, 2, 2, 2], "worst": [-3.0, -3, -3, -3]}
+    sft, middle, best, worst = rank(scores, resamples=50)
+    assert (sft.strength, sft.low, sft.high, sft.chance) == (0, 0, 0, 0.5)
+    assert middle.strength == pytest.approx(0)
+    assert (best.strength, worst.strength) == (math.inf, -math.inf)
+    assert (str(best), str(worst)) == ("∞ [∞, ∞]", "-∞ [-∞, -∞]")
+    assert (best.chance, worst.chance) == (1, 0)
+    assert best.metrics()["chance_ci"] == [1, 1]
+    with pytest.raises(UserError, match="never won"):
+        bradley_terry(outcomes_of(scores))
+    two = {name: scores[name] for name in ("sft", "middle")}
+    assert rank(two, resamples=50, seed=3) == bradley_terry(outcomes_of(two), resamples=50, seed=3)

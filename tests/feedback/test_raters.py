@@ -12,9 +12,9 @@ import pytest
 from scipy.stats import kendalltau
 from sklearn.metrics import cohen_kappa_score
 
-from headwater.feedback.judgements import SKIP, Verdict
+from headwater.feedback.judgements import SKIP, Judgement, Verdict
 from headwater.feedback.queue import Queue
-from headwater.feedback.rater_agreement import agreement
+from headwater.feedback.rater_agreement import agreement, agreement_of_people
 from headwater.feedback.raters import gold_accuracy, is_right, reading_seconds, speeds
 from headwater.feedback.store import Store
 
@@ -73,6 +73,10 @@ def test_agreement_out_of_the_store(store: Store, seed: int) -> None:
         assert found.tau is not None
         assert found.tau.value == pytest.approx((mine @ theirs) / np.sqrt((mine @ mine) * (theirs @ theirs)), abs=1e-12)
         assert found.weighted is None
+        right = [(1 + a * b) / 2 for a, b in labels if b] + [(1 + a * b) / 2 for a, b in labels if a]
+        assert found.order is not None
+        assert found.order.value == pytest.approx(np.mean(right), abs=1e-12)
+        assert found.order.low <= found.order.value <= found.order.high
     assert set(report.pairs) == {("Ada", "Bo"), ("Ada", "Cy"), ("Bo", "Cy")}
     assert report.overall.kappa is not None
     assert report.overall.kappa.value == pytest.approx(np.mean(kappas), abs=1e-12)
@@ -129,8 +133,40 @@ def test_strengths_are_weighted_and_ratings_have_an_alpha(store: Store) -> None:
 
 def test_nobody_judged_twice(store: Store) -> None:
     report = agreement(store)
-    assert report.overall.tau is report.overall.kappa is report.overall.alpha is None
+    assert report.overall.tau is report.overall.kappa is report.overall.alpha is report.overall.order is None
     assert (report.pairs, report.ratings) == ({}, {})
+    found = agreement_of_people(store).metrics()
+    assert found.pop("tasks_of_several") == 0
+    assert set(found) == {
+        f"{name}{end}"
+        for name in ("kendall_tau", "cohen_kappa", "krippendorff_alpha", "same_order")
+        for end in ("", "_ci")
+    }
+    assert set(found.values()) == {None}
+
+
+def test_the_ceiling_is_that_of_people_alone(store: Store) -> None:
+    """Ada and Bo agree in 6 of 8 pairs, Ada and a program in none; the program counts among all, not among people."""
+    prompt = store.add_prompt([{"role": "user", "content": "Hi"}], source="s", split="train")
+    ada, bo = store.add_annotator("Ada"), store.add_annotator("Bo")
+    program = store.add_annotator("simulated:lexicon", "simulated")
+    for number in range(8):
+        one, other = (store.add_response(prompt, f"{number} {i}") for i in range(2))
+        task = store.add_task("pair", prompt, [one, other], shown=[one, other], wanted=3)
+        forwards, backwards = [[one], [other]], [[other], [one]]
+        orders = {ada: forwards, bo: forwards if number < 6 else backwards, program: backwards}
+        for person, ranking in orders.items():
+            judged = Judgement(
+                kind="pair", client_id=f"{person} {number}", annotator=person, prompt=prompt, task=task, ranking=ranking
+            )
+            store.judge(judged)
+    found = agreement_of_people(store).metrics()
+    assert (found["tasks_of_several"], found["same_order"]) == (8, 6 / 8)
+    low, high = found["same_order_ci"]
+    assert low < 6 / 8 < high <= 1
+    everybody = agreement(store).overall
+    assert everybody.order is not None
+    assert everybody.order.value == pytest.approx((6 + 0 + 2) / 24)
 
 
 def test_gold_accuracy(store: Store) -> None:

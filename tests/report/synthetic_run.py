@@ -54,6 +54,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "accuracy_all": 0.741,
         "bag_of_words": 0.845,
         "length_baseline": 0.521,
+        "majority_baseline": 0.5,
         "rater_ceiling": 0.991,
         "length_correlation": -0.04,
         "ece": 0.031,
@@ -65,6 +66,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "prompts": 600,
         "win_rate": {"reward_model": 0.912, "bag_of_words": 0.861, "lexicon": 0.704},
         "win_rate_ci": {"reward_model": [0.889, 0.934], "bag_of_words": [0.833, 0.888], "lexicon": [0.671, 0.738]},
+        "ties": {"reward_model": 0.0, "bag_of_words": 0.018, "lexicon": 0.137},
         "length_controlled_win_rate": {"reward_model": 0.904, "bag_of_words": 0.855, "lexicon": 0.692},
         "length_controlled_win_rate_ci": {
             "reward_model": [0.88, 0.927],

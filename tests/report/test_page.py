@@ -67,6 +67,7 @@ def test_the_page_tells_the_run(drawn: tuple[str, Page]) -> None:
     for fact in (
         "91.2%",
         "88.9% to 93.4%",
+        "13.7%",
         "4.21 million",
         "15,876",
         "1.731",
@@ -127,6 +128,48 @@ def test_warnings_of_ppo_and_the_spread_of_an_ensemble_are_shown(tmp_path: Path)
     assert "Iteration 20: the entropy fell < far: do something." in text
     assert "0.251" in text
     assert "0.377" in text
+
+
+def test_where_several_people_judged_the_same_their_agreement_is_the_ceiling(tmp_path: Path) -> None:
+    folders = write_run(tmp_path / "r")
+    more = {
+        "feedback": {
+            "annotators": {"Ada": 9, "Bo": 9}, "tasks_of_several": 9, "same_order": 0.731, "same_order_ci": [0.65, 0.81],
+            "kendall_tau": 0.46, "cohen_kappa": 0.44, "krippendorff_alpha": 0.43, "krippendorff_alpha_ci": [0.3, 0.55],
+        },
+        "reward": {"gate": "pairs", "rater_ceiling": 0.731},
+    }  # fmt: skip
+    for stage, metrics in more.items():
+        path = folders[stage] / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["metrics"] |= metrics
+        path.write_text(json.dumps(manifest))
+    material = gather("r", folders)
+    text = Page(render(material, summarise(material.manifests))).text
+    assert "in 73.1% of the cases (95% interval 65.0% to 81.0%)" in text
+    assert "Kendall's τ 0.46, Cohen's κ 0.44, Krippendorff's α 0.43 (95% interval 0.30 to 0.55)" in text
+    assert "one person foretelling another" in text
+    assert "the raters' ceiling73.1%" in text
+    assert "always naming one side of a pair50.0%" in text
+
+
+def test_rounds_are_ranked_where_there_are_several(tmp_path: Path) -> None:
+    folders = write_run(tmp_path / "r")
+    plain = render(gather("r", folders), summarise(gather("r", folders).manifests))
+    assert "All rounds" not in plain
+    rows = [
+        {"policy": "r/sft", "strength": 0.0, "strength_ci": [0.0, 0.0], "chance": 0.5, "chance_ci": [0.5, 0.5]},
+        {"policy": "r/ppo", "strength": 1.25, "strength_ci": [0.9, None], "chance": 0.777, "chance_ci": [0.711, 1.0]},
+    ]
+    path = folders["evaluate"] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["metrics"]["ranking"] = {"reward_model": rows, "oracle": rows}
+    path.write_text(json.dumps(manifest))
+    material = gather("r", folders)
+    text = Page(render(material, summarise(material.manifests))).text
+    assert "All rounds beside each other" in text
+    assert "Judges' reward modelr/ppo1.25–77.7%71.1% to 100.0%" in text
+    assert "oracler/sft0.000.00 to 0.0050.0%" in text
 
 
 def test_hostile_name_of_a_run(tmp_path: Path) -> None:

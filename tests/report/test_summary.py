@@ -27,6 +27,7 @@ PROMISED = [
     "reward.accuracy_ci",
     "reward.bag_of_words",
     "reward.length_baseline",
+    "reward.majority_baseline",
     "reward.rater_ceiling",
     "ppo.kl",
     "ppo.reward_before",
@@ -40,6 +41,7 @@ PROMISED = [
     "evaluation.win_rate_ci.reward_model",
     "evaluation.win_rate_ci.bag_of_words",
     "evaluation.win_rate_ci.lexicon",
+    "evaluation.ties.lexicon",
     "evaluation.length_controlled_win_rate.reward_model",
     "evaluation.length_controlled_win_rate_ci.lexicon",
 ]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-
 import pytest
 import torch
 
@@ -17,14 +14,12 @@ from headwater.rlhf.algorithm import (
     masked_mean,
     whiten,
 )
+from trl_pieces import piece
 
 
 @pytest.fixture(scope="module")
 def trl():
-    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("trl.experimental.ppo.ppo_trainer", exc_type=ImportError)
+    return piece("trl.experimental.ppo.ppo_trainer")
 
 
 def ragged(episodes=6, time=9, seed=0):

@@ -24,6 +24,14 @@ def test_an_interval_that_does_not_lie_above_length_is_refused_with_what_was_mea
     assert "ppo.gate=false" in said
 
 
+def test_length_that_is_worse_than_chance_is_no_bar_to_be_proud_of():
+    weak = {"accuracy": 0.52, "accuracy_ci": [0.48, 0.56], "length_baseline": 0.45}
+    said = objection(weak)
+    assert said is not None
+    assert "not clearly above always naming one side (50.0%)" in said
+    assert objection(weak | {"accuracy_ci": [0.501, 0.56]}) is None
+
+
 @pytest.mark.parametrize("missing", [{"accuracy_ci": [None, None]}, {"accuracy_ci": None}, {"length_baseline": None}])
 def test_what_was_not_measured_is_refused_too(missing):
     said = objection(MEASURED | missing)

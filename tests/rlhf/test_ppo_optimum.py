@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from headwater.models.generate import Answer, Sampling
+from headwater.objectives import policy as policy_losses
 from headwater.objectives.policy import Policy
 from headwater.rlhf.actors import Actors
 from headwater.rlhf.episodes import log_probabilities_of, values_of
@@ -136,14 +137,35 @@ def test_ppo_with_a_larger_beta_stays_nearer_to_the_reference():
     for beta in (0.3, 3.0):
         policy, reference, engine = start(settings(beta=beta, steps=15))
         engine.fit()
-        own = distribution(policy)
-        kl[beta] = float((own * (own.log() - distribution(reference).log())).sum())
+        kl[beta] = kl_of(distribution(policy), reference)
     assert kl[3.0] < kl[0.3] / 3
 
 
+def kl_of(shares, reference):
+    """In nats, by enumeration."""
+    return float((shares * (shares / distribution(reference)).log()).sum())
+
+
+@pytest.mark.parametrize("wrong", [5.0, 0.2])
+def test_a_wrong_initial_beta_is_steered_until_the_kl_is_near_its_target(wrong):
+    """The target is the KL of the optimum under BETA, so that β has to come back to about BETA, which is 5 times away."""
+    target = kl_of(optimum(start(settings())[1]), start(settings())[1])
+    fixed, reference, engine = start(settings(beta=BETA * wrong))
+    engine.fit()
+    assert abs(kl_of(distribution(fixed), reference) / target - 1) > 0.4, "the start must be wrong"
+    policy, reference, engine = start(settings(beta=BETA * wrong, adaptive=True, target_kl=target))
+    engine.fit()
+    assert kl_of(distribution(policy), reference) == pytest.approx(target, rel=0.3)
+
+
 @both
-def test_before_the_first_update_the_ratio_is_1_and_the_kl_0(form):
-    lines = []
+def test_before_the_first_update_the_ratio_is_1_and_the_kl_0(form, monkeypatch):
+    lines, ratios, unwatched = [], [], policy_losses.clipped_policy_loss
+    monkeypatch.setattr(
+        policy_losses,
+        "clipped_policy_loss",
+        lambda ratio, *rest: ratios.append(ratio.detach()) or unwatched(ratio, *rest),
+    )
     given = settings(steps=1, critic_warmup=0, epochs=1, minibatches=1)
     _, _, engine = start(given, after_step=lambda _, metrics: lines.append(dict(metrics)) or {}, form=form)
     episodes = []
@@ -151,7 +173,9 @@ def test_before_the_first_update_the_ratio_is_1_and_the_kl_0(form):
     engine.source.collect = lambda: episodes.append(collect()) or episodes[-1]
     engine.fit()
     assert lines[0]["clip_fraction"] == 0
-    assert lines[0]["approx_kl"] < 1e-8
+    assert sum(map(len, ratios)) == int(episodes[0].mask.sum())  # of every token
+    assert float((torch.cat(ratios) - 1).abs().max()) < 1e-5
+    assert lines[0]["approx_kl"] < 1e-10
     assert float(episodes[0].kl.abs().max()) < 1e-5
     assert engine.source.measured["kl"] == pytest.approx(0, abs=1e-5)
     # With ratio 1 the loss is −mean A, and whitened advantages have mean 0.

@@ -112,8 +112,8 @@ def test_a_sampler_that_disagrees_with_the_training_path_is_refused():
     source = rollouts()
     source.iteration = 1
     episodes = source.collect()
-    assert source.sampler_difference < 1e-4
-    episodes.answers[2].log_probabilities[0] += 1e-3
+    assert source.sampler_difference < 1e-5
+    episodes.answers[2].log_probabilities[0] += 2e-4
     with pytest.raises(UserError, match="log-probabilities"):
         check_sampler(episodes.answers, episodes.log_probabilities, source.tolerance)
 

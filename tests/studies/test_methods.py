@@ -9,6 +9,7 @@ import pytest
 from headwater.corpus.rated import read_rated
 from headwater.corpus.tokenizer import train_tokenizer
 from headwater.errors import UserError
+from headwater.evaluation.bradley_terry import rank
 from headwater.feedback.judgements import Judgement
 from headwater.feedback.store import STORE, Store
 from headwater.manifest import write_manifest
@@ -17,7 +18,8 @@ from headwater.objectives.supervised import Supervised
 from headwater.recipe import load_recipe
 from headwater.studies.findings import Findings
 from headwater.studies.methods import run
-from headwater.studies.methods_basis import NEEDED, Basis
+from headwater.studies.methods_basis import NEEDED, SCORES, Basis
+from headwater.studies.methods_ranking import ranked, read_scores
 from headwater.studies.methods_report import BEST_OF_N, findings
 from headwater.studies.methods_settings import Settings
 from headwater.studies.methods_training import METHODS, budget, changed, passes_per_episode, within_budget
@@ -117,10 +119,16 @@ def test_every_method_is_trained_and_measured_and_finished_trials_are_kept(root)
         assert trials[f"{name}-1"]["curve"][0]["step"] == 0
         assert 2 <= len(trials[f"{name}-1"]["curve"]) <= 3
         assert trials[f"{name}-1"]["processor_seconds"] > 0
-    comparison, ends = found.tables
+    comparison, ranks, ends = found.tables
     assert [row[0] for row in comparison.rows] == [*METHODS, BEST_OF_N]
     assert all(len(row) == len(table.columns) for table in found.tables for row in table.rows)
     assert ends.rows[1][1] == trials["overoptimisation"]["curve"][-1]["step"]
+    assert {row[0] for row in ranks.rows} == {"SFT", *METHODS, BEST_OF_N}
+    for judge, strengths in found.figures["ranking"].items():
+        assert strengths[0] | {"policy": "SFT", "strength": 0.0, "chance_ci": [0.5, 0.5]} == strengths[0]
+        kept = json.loads((root / "methods" / "trials" / "dpo-2" / SCORES).read_text())[judge]
+        wins = [(new > old) + (new == old) / 2 for old, new in zip(kept["before"], kept["after"], strict=True)]
+        assert sum(wins) / len(wins) == pytest.approx(trials["dpo-2"]["win_rate"][judge])
     before = (root / "methods" / "trials" / "ppo-1" / "manifest.json").read_bytes()
     assert run(study).summary() == found.summary()
     assert (root / "methods" / "trials" / "ppo-1" / "manifest.json").read_bytes() == before
@@ -167,10 +175,46 @@ def test_the_report_says_where_the_judge_falls_though_the_reward_rises():
         "win_rate": {"reward_model": 0.9, "bag_of_words": 0.8, "lexicon": 0.7},
         **{"selection_reward": 1.0, "kl": 5.0, "distinct_2_ratio": 0.9, "length_ratio": 1.0},
     }
-    found = findings(settings(), {"ppo": [trial, trial]}, {"curve": curve, "chosen_step": 2})
+    found = findings(settings(), {"ppo": [trial, trial]}, {"curve": curve, "chosen_step": 2}, {})
     assert [claim.holds for claim in found.claims] == [True, True, True]
     assert found.claims[2].value == pytest.approx(-0.6)
     assert found.plots[0].mark == 2
     assert found.plots[0].lines["judge"] == [(0, 0.0), (2, 0.7), (5, 0.1)]
     assert found.tables[0].rows[0][1] == "0.900 [0.900, 0.900]"
     assert found.tables[1].rows[0][:3] == ["chosen by the selection model", 2, 2.0]
+
+
+def test_methods_are_ranked_with_all_their_seeds_and_without_those_whose_scores_an_older_version_did_not_keep(tmp_path):
+    def trial(better):
+        return {"lexicon": {"before": [0.0] * 4, "after": [1.0] * better + [-1.0] * (4 - better)}}
+
+    assert read_scores(tmp_path) is None
+    (tmp_path / SCORES).write_text(json.dumps(trial(3)))
+    scores = {"ppo": [read_scores(tmp_path), trial(3)], "dpo": [trial(3), None], "rloo": [trial(1), trial(2)]}
+    (strengths,) = ranked(scores, resamples=30).values()
+    assert [each.policy for each in strengths] == ["SFT", "ppo", "rloo"]
+    sft, ppo, rloo = strengths
+    assert sft.strength == 0
+    assert ppo.strength > max(0, rloo.strength)
+    assert ppo.low <= ppo.strength <= ppo.high
+    (alone,) = ranked({"ppo": scores["ppo"]}, resamples=30).values()
+    assert alone[1].chance == pytest.approx(0.75)
+    assert ranked({"dpo": scores["dpo"]}) == {}
+
+
+def test_the_table_of_ranks_has_the_strongest_first():
+    strengths = {
+        judge: rank({"SFT": [0, 0, 0], "ppo": [1, 1, -1], "rloo": [1, -1, -1]}, resamples=30)
+        for judge in ("reward_model", "lexicon")
+    }
+    curve = [{"step": step, "kl": 0.0, "reward": 0.0, "selection_reward": 0.0, "gold": 0.0} for step in (0, 1)]
+    trial = {
+        "win_rate": dict.fromkeys(("reward_model", "bag_of_words", "lexicon"), 0.5),
+        **{"selection_reward": 1.0, "kl": 5.0, "distinct_2_ratio": 0.9, "length_ratio": 1.0},
+    }
+    report = findings(settings(), {"ppo": [trial]}, {"curve": curve, "chosen_step": 1}, strengths)
+    table = report.tables[1]
+    assert [row[0] for row in table.rows] == ["ppo", "SFT", "rloo"]
+    assert all(len(row) == len(table.columns) == 4 for row in table.rows)
+    assert table.rows[1][1:] == ["0.00 [0.00, 0.00]", "0.00 [0.00, 0.00]", "0.500"]
+    assert report.summary()["figures"]["ranking"]["lexicon"][1]["policy"] == "ppo"

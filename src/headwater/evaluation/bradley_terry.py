@@ -8,11 +8,12 @@ Davidson 1970, with a parameter for ties, has neither property: there a strength
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import UserError
 from headwater.evaluation.intervals import Array, draws, percentile_interval, sigmoid
@@ -42,6 +43,28 @@ class Strength:
     high: float
     comparisons: int
 
+    @property
+    def chance(self) -> float:
+        """How often it beats the first policy by this: σ(θ), ½ for the first."""
+        return float(sigmoid(np.array(self.strength)))
+
+    def __str__(self) -> str:
+        return f"{_shown(self.strength)} [{_shown(self.low)}, {_shown(self.high)}]"
+
+    def metrics(self) -> dict[str, Any]:
+        """For a manifest or a summary, in which an infinite strength is null: its chance against the first is 1 or 0."""
+        return {
+            "policy": self.policy,
+            "strength": self.strength,
+            "strength_ci": [self.low, self.high],
+            "chance": self.chance,
+            "chance_ci": sigmoid(np.array([self.low, self.high])).tolist(),
+        }
+
+
+def _shown(strength: float) -> str:
+    return f"{strength:.2f}".replace("inf", "∞")
+
 
 def bradley_terry(outcomes: Sequence[Outcome], *, resamples: int = 1000, seed: int = 0) -> list[Strength]:
     """Maximum-likelihood strengths, in the order in which the policies are first named.
@@ -51,8 +74,21 @@ def bradley_terry(outcomes: Sequence[Outcome], *, resamples: int = 1000, seed: i
     """
     names = list(dict.fromkeys(name for outcome in outcomes for name in (outcome.first, outcome.second)))
     wins = wins_by_prompt(outcomes, names)
+    _require_connected(wins.sum(axis=0), names)
+    return _strengths(wins, names, resamples, seed)
+
+
+def rank(scores: Mapping[str, ArrayLike], *, resamples: int = 1000, seed: int = 0) -> list[Strength]:
+    """The strengths of policies that all answered the same prompts, by a judge's scores of their answers (`outcomes_of`).
+
+    Unlike in `bradley_terry`, policies that always win or lose against the first have an infinite strength.
+    """
+    return _strengths(wins_by_prompt(outcomes_of(scores), list(scores)), list(scores), resamples, seed)
+
+
+def _strengths(wins: Array, names: Sequence[str], resamples: int, seed: int) -> list[Strength]:
+    """wins: as of `wins_by_prompt`."""
     total = wins.sum(axis=0)
-    _require_connected(total, names)
     # The first row of the weights is the sample itself.
     weights = draws(len(wins), resamples, np.random.default_rng(seed)).astype(np.float64)
     fits = np.array([fit(drawn) for drawn in np.tensordot(weights, wins, axes=1)])
@@ -62,6 +98,20 @@ def bradley_terry(outcomes: Sequence[Outcome], *, resamples: int = 1000, seed: i
         drawn = fits[1:, place][~np.isnan(fits[1:, place])]
         low, high = percentile_interval(drawn, method="inverted_cdf")
         found.append(Strength(name, float(fits[0, place]), low, high, round(compared[place])))
+    return found
+
+
+def outcomes_of(scores: Mapping[str, ArrayLike]) -> list[Outcome]:
+    """{policy: a judge's scores of its answers} → every pair of policies on every prompt; equal is a tie.
+
+    scores: [prompts], or [seeds, prompts] of a policy that was trained several times; then an outcome is the mean over every
+    seed of the one policy and every seed of the other.
+    """
+    found = []
+    for (first, left), (second, right) in itertools.combinations(scores.items(), 2):
+        one, other = (np.atleast_2d(np.asarray(each, dtype=np.float64)) for each in (left, right))
+        won = (1 + np.sign(one[:, None] - other[None, :]).mean(axis=(0, 1))) / 2
+        found += [Outcome(prompt, first, second, float(share)) for prompt, share in enumerate(won)]
     return found
 
 

@@ -19,6 +19,7 @@ from headwater.feedback.copying import NO_TIME, copy_store
 from headwater.feedback.derive import derive_rankings
 from headwater.feedback.importing import import_comparisons
 from headwater.feedback.orders import has_order
+from headwater.feedback.rater_agreement import agreement_of_people
 from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings
 from headwater.feedback.recipe_dialogues import read_comparisons
 from headwater.feedback.store import STORE, Store
@@ -123,7 +124,7 @@ def refuse_without_order(stage: Stage, store: Store) -> None:
 
 
 def measured(store: Store) -> dict[str, Any]:
-    """Who judged how much, and what of it says nothing or contradicts itself."""
+    """Who judged how much, what of it says nothing or contradicts itself, and how far people agree."""
     rankings = {share: list(store.rankings(share)) for share in SHARES}
     every = [ranking for those in rankings.values() for ranking in those]
     said = [ranking for ranking in every if not ranking.derived]
@@ -142,4 +143,5 @@ def measured(store: Store) -> dict[str, Any]:
         "all_tied": sum(not has_order(ranking.groups) for ranking in said),
         "contradictory": sum(len(found) > 1 for found in orders.values()),
         "empty_answers": sum(not text.strip() for text in shown.values()),
+        **agreement_of_people(store).metrics(),
     }

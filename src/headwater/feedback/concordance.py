@@ -59,6 +59,29 @@ def kendall_tau(
         return _coefficient(_tau_b(weights @ sums), len(sums))
 
 
+def same_order(
+    pairs: Sequence[tuple[Groups, Groups]],
+    units: Sequence[Hashable],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Coefficient | None:
+    """How often one rater puts two answers in the order that the other gave them: what nobody who foretells people's orders can
+    be asked to exceed. Arguments as of `kendall_tau`.
+
+    Of pairs that the other does not tie; where the one ties, it is half right. Both are asked to foretell the other: with the
+    sums of `kendall_tau`, ½ + (C − D) / (2P − T₁ − T₂). None where nobody has put in order what another judged, too.
+    """
+    rows = np.array([concordance(one, other) for one, other in pairs], dtype=np.float64).reshape(-1, 4)
+    asked = rows[:, 1] + rows[:, 2] > 0
+    if not asked.any():
+        return None
+    sums = sums_by(rows[asked, :3], [name for name, kept in zip(units, asked, strict=True) if kept])
+    weights = draws(len(sums), resamples, np.random.default_rng(seed)).astype(np.float64)
+    drawn = weights @ sums
+    return _coefficient(0.5 + drawn[:, 0] / (drawn[:, 1] + drawn[:, 2]), len(sums))
+
+
 def concordance(one: Groups, other: Groups) -> tuple[int, int, int, int]:
     """(C − D, pairs that the first does not tie, pairs that the second does not tie, pairs) of the answers in both."""
     mine, theirs = pair_orders(one), pair_orders(other)

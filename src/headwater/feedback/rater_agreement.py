@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
 from headwater.feedback.agreement import Agreement, krippendorff_alpha
-from headwater.feedback.concordance import Coefficient, concordance, kendall_tau, mean_kappa
+from headwater.feedback.annotator_names import is_simulated
+from headwater.feedback.concordance import Coefficient, concordance, kendall_tau, mean_kappa, same_order
 from headwater.feedback.judgements import Groups
 from headwater.feedback.orders import pair_orders
 from headwater.feedback.reader import standing
@@ -43,6 +44,7 @@ class Agreed:
               every two
     weighted  linearly weighted κ of how much better a pair's first answer is, where both said how much
     alpha     Krippendorff's α (nominal) of the same preferences
+    order     how often one puts two answers in the order that another gave them
 
     Intervals are over tasks.
     """
@@ -52,6 +54,21 @@ class Agreed:
     kappa: Coefficient | None
     weighted: Coefficient | None
     alpha: Agreement | None
+    order: Coefficient | None
+
+    def metrics(self) -> dict[str, Any]:
+        """For the manifest of the feedback stage, by the names that the report knows."""
+        found = {
+            "kendall_tau": self.tau,
+            "cohen_kappa": self.kappa,
+            "krippendorff_alpha": self.alpha,
+            "same_order": self.order,
+        }
+        values = {
+            name: each.alpha if isinstance(each, Agreement) else each and each.value for name, each in found.items()
+        }
+        intervals = {f"{name}_ci": each and [each.low, each.high] for name, each in found.items()}
+        return {"tasks_of_several": self.tasks, **values, **intervals}
 
 
 @dataclass(frozen=True)
@@ -63,9 +80,20 @@ class Report:
     ratings: dict[str, Agreement] = field(default_factory=dict)
 
 
+def agreement_of_people(store: Store) -> Agreed:
+    """How far people agree on rankings and pairs, simulated annotators left out."""
+    said = _rankings(store)
+    kept = ({name: ranked for name, ranked in by.items() if not is_simulated(name)} for by in said.values())
+    return _agreement(dict(zip(said, kept, strict=True)), RESAMPLES)[0]
+
+
 def agreement(store: Store, *, resamples: int = RESAMPLES) -> Report:
     """What the store says about agreement: of rankings and pairs, and of ratings."""
-    said = _rankings(store)
+    return Report(*_agreement(_rankings(store), resamples), _ratings(store, resamples))
+
+
+def _agreement(said: dict[int, dict[str, Ranked]], resamples: int) -> tuple[Agreed, dict[tuple[str, str], Agreed]]:
+    """Of all, and of every two."""
     names = sorted({name for by in said.values() for name in by})
     couples = {
         (one, other): common
@@ -77,7 +105,7 @@ def agreement(store: Store, *, resamples: int = RESAMPLES) -> Report:
         for couple, common in couples.items()
     }
     several = {task: list(by.values()) for task, by in said.items() if len(by) > 1}
-    return Report(_agreed(list(couples.values()), several, resamples), pairs, _ratings(store, resamples))
+    return _agreed(list(couples.values()), several, resamples), pairs
 
 
 def _agreed(
@@ -92,7 +120,7 @@ def _agreed(
     strengths = [_strengths(common) for common in couples]
     return Agreed(
         len(tasks), tau, _kappa(preferences, resamples), _kappa(strengths, resamples, weighted=True),
-        _alpha(tasks, resamples),
+        _alpha(tasks, resamples), same_order([each[1:] for each in orders], units, resamples=resamples),
     )  # fmt: skip
 
 

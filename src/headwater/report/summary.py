@@ -9,6 +9,9 @@ from typing import Any
 Manifest = Mapping[str, Any]
 """What a finished stage wrote down: {stage, settings, seed, parents, metrics, seconds, peak_memory_mb, …}."""
 
+PER_JUDGE = ("win_rate", "win_rate_ci", "ties", "length_controlled_win_rate", "length_controlled_win_rate_ci")
+"""What the evaluation measures, {judge: value}."""
+
 SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "corpus": ("corpus", ("documents_in", "documents_kept", "kept_by_source", "dropped", "quarantined")),
     "tokenizer": ("tokenizer", ("vocabulary", "bytes_per_token", "tokens_train", "tokens_heldout")),
@@ -27,6 +30,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
             "accuracy_all",
             "bag_of_words",
             "length_baseline",
+            "majority_baseline",
             "rater_ceiling",
             "length_correlation",
             "ece",
@@ -41,10 +45,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         "evaluate",
         (
             "prompts",
-            "win_rate",
-            "win_rate_ci",
-            "length_controlled_win_rate",
-            "length_controlled_win_rate_ci",
+            *PER_JUDGE,
             "kl",
             "distinct_2_ratio",
             "length_ratio",
@@ -70,7 +71,7 @@ def summarise(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     seconds = {stage: round(_number(manifest.get("seconds")), 2) for stage, manifest in manifests.items()}
     memory = [_number(manifest.get("peak_memory_mb")) for manifest in manifests.values()]
     sections = {section: _section(manifests.get(stage, {}), keys) for section, (stage, keys) in SECTIONS.items()}
-    for name in ("win_rate", "win_rate_ci", "length_controlled_win_rate", "length_controlled_win_rate_ci"):
+    for name in PER_JUDGE:
         measured = sections["evaluation"][name] or {}
         sections["evaluation"][name] = {**dict.fromkeys(JUDGES), **measured}
     return {

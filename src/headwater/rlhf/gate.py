@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+MAJORITY = 0.5
+"""What always naming one side reaches: the sides of pairs are turned round, so that none is right more often."""
+
 
 def beats_length(low: float, length: float) -> bool:
-    """Whether the lower end of the accuracy's 95% interval lies above what length alone reaches."""
-    return low > length
+    """Whether the lower end of the accuracy's 95% interval lies above what length alone reaches, and above what naming one
+    side does: a rule about length may be the wrong one on held-out pairs."""
+    return low > max(length, MAJORITY)
 
 
 def objection(measured: Mapping[str, Any]) -> str | None:
@@ -22,8 +26,9 @@ def objection(measured: Mapping[str, Any]) -> str | None:
     low, high = interval
     if beats_length(low, length):
         return None
+    trivial = f"length alone ({length:.1%})" if length >= MAJORITY else f"always naming one side ({MAJORITY:.1%})"
     return (
         f"The reward model puts {measured['accuracy']:.1%} of the held-out pairs in the right order (95% interval {low:.1%} "
-        f"to {high:.1%}), which is not clearly above length alone ({length:.1%}): collect more rankings or train it longer, or "
+        f"to {high:.1%}), which is not clearly above {trivial}: collect more rankings or train it longer, or "
         "set ppo.gate=false to follow it all the same."
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.evaluation.bradley_terry import rank
 from headwater.evaluation.length_controlled import length_controlled_win_rate
 from headwater.evaluation.perplexity import Text, prediction
 from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
@@ -22,7 +23,7 @@ from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
 from headwater.rlhf.episodes import answers_to, log_probabilities_of, mean_kl, response_mask
 from headwater.rlhf.judging import JudgePanel
-from headwater.rlhf.policies import policy_before
+from headwater.rlhf.policies import PolicyOrigin, policies_before, policy_before
 from headwater.rlhf.reward_training import train_reward_model
 from headwater.runs import Stage
 from headwater.storage import write_json_lines
@@ -57,7 +58,9 @@ def run(stage: Stage) -> dict[str, Any]:
     own = {name: [tokenizer.decode(answer.tokens) for answer in found] for name, found in answers.items()}
     write_answers(stage, given, answers, texts)
     judge = train_judge(stage, tokenizer, precision).frozen(dtype)
-    scores = panel_of(stage, judge, tokenizer).scores(given, texts)
+    older = {origin: answers_of(stage, origin, given, tokenizer) for origin in policies_before(stage)[:-1]}
+    of_all = texts | {str(origin): said for origin, said in older.items()}
+    scores = panel_of(stage, judge, tokenizer).scores(given, of_all)
     varied = variety(own["before"], own["after"], 2)
     pretrained = load_model(stage.parent("pretrain") / "model").frozen(dtype)
     people = people_wrote(stage, tokenizer, min(policy.config.context for policy in policies.values()))
@@ -68,6 +71,7 @@ def run(stage: Stage) -> dict[str, Any]:
         "compared_with": str(policy_before(stage)),
         "round": recipe.round.number,
         **win_rates(scores, own, recipe.evaluate.bootstrap, stage.seed),
+        **({"ranking": ranking(stage, list(older), scores)} if older else {}),
         "kl": mean_kl(policies["after"], policies["before"], answers["after"], recipe.ppo.temperature),
         "distinct_2_ratio": varied.ratio,
         "distinct_2_before": varied.before,
@@ -88,8 +92,8 @@ def win_rates(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Of each judge, with intervals: as they are, and with the answers' length taken out. scores: as `JudgePanel` gives them;
-    texts: the answers without their openings, by policy."""
+    """Of each judge, with intervals: as they are, and with the answers' length taken out; and the share of prompts that tie,
+    each of which is half a win. scores: as `JudgePanel` gives them; texts: the answers without their openings, by policy."""
     long = {name: lengths(said) for name, said in texts.items()}
     plain, controlled = {}, {}
     for judge, pair in scores.items():
@@ -100,8 +104,37 @@ def win_rates(
     return {
         "win_rate": {judge: rate.rate for judge, rate in plain.items()},
         "win_rate_ci": {judge: [rate.low, rate.high] for judge, rate in plain.items()},
+        "ties": {judge: rate.ties / rate.prompts for judge, rate in plain.items()},
         "length_controlled_win_rate": {judge: rate.rate for judge, rate in controlled.items()},
         "length_controlled_win_rate_ci": {judge: [rate.low, rate.high] for judge, rate in controlled.items()},
+    }
+
+
+def answers_of(stage: Stage, origin: PolicyOrigin, given: list[Prompt], tokenizer: Tokenizer) -> list[str]:
+    """What an older policy answers, with the same seeds."""
+    policy = load_model(origin.model).frozen(DTYPES[stage.recipe.evaluate.precision])
+    prompts = [prompt.ids for prompt in given]
+    found = answers_to(prompts, policy, stage.recipe.ppo, tokenizer, stage.seed, f"answers of {origin}")
+    return [answer_text(prompt, answer, tokenizer) for prompt, answer in zip(given, found, strict=True)]
+
+
+def ranking(
+    stage: Stage, older: list[PolicyOrigin], scores: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """{judge: strengths of all rounds' policies, SFT's first, which is 0}. older: all but the last two, of which the win rates
+    are; scores: of their answers by name, and of those `before` and `after`."""
+    names = {str(origin): str(origin) for origin in older}
+    names |= {str(policy_before(stage)): "before", f"{stage.folder.parent.name}/ppo": "after"}
+    return {
+        judge: [
+            strength.metrics()
+            for strength in rank(
+                {name: by_policy[key] for name, key in names.items()},
+                resamples=stage.recipe.evaluate.bootstrap,
+                seed=stage.seed,
+            )
+        ]
+        for judge, by_policy in scores.items()
     }
 
 

@@ -17,6 +17,7 @@ from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
 from headwater.progress import Progress
 from headwater.rlhf.episodes import shuffled_prompts, start_answers
+from headwater.rlhf.gate import MAJORITY
 from headwater.rlhf.policies import start_of
 from headwater.rlhf.reward_quality import RewardQuality, measure_on_pairs, measure_on_ratings
 from headwater.rlhf.reward_training import RATERS, train_reward_model
@@ -75,7 +76,9 @@ def run(stage: Stage) -> dict[str, Any]:
         members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
         members = members.frozen(DTYPES[precision])
         quality = quality_of(stage, task, members, rankings, tokenizer)
-        metrics = quality.metrics()
+        metrics = quality.metrics() | {"majority_baseline": MAJORITY}
+        if quality.gate == "pairs":  # rated sentences have a ceiling by their ratings
+            metrics["rater_ceiling"] = stage.metrics_of("feedback").get("same_order")
         if len(names) > 1:
             metrics["spread_sft"] = spread(members.each(dialogues))
     if quality.calibration is not None:

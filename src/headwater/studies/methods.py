@@ -19,11 +19,12 @@ from headwater.rlhf.episodes import mean_kl
 from headwater.rlhf.selection import LENGTH_RANGE
 from headwater.studies.findings import Findings
 from headwater.studies.methods_basis import Basis
+from headwater.studies.methods_ranking import ranked, read_scores
 from headwater.studies.methods_report import BEST_OF_N, findings
 from headwater.studies.methods_settings import Settings
 from headwater.studies.methods_training import METHODS, Method, changed, grouped_settings, policy_gradient
 from headwater.studies.methods_watching import follow
-from headwater.studies.study import Measure, Study
+from headwater.studies.study import TRIALS, Measure, Study
 
 
 def run(study: Study[Settings]) -> Findings:
@@ -43,7 +44,8 @@ def run(study: Study[Settings]) -> Findings:
     }
     results[BEST_OF_N] = [study.trial(f"{BEST_OF_N}-{seed}", _decoded(basis, settings, seed)) for seed in seeds]
     followed = study.trial("overoptimisation", _overoptimised(basis, settings, study.seed))
-    return findings(settings, results, followed)
+    scores = {name: [read_scores(study.folder / TRIALS / f"{name}-{seed}") for seed in seeds] for name in results}
+    return findings(settings, results, followed, ranked(scores))
 
 
 def _trained(basis: Basis, settings: Settings, method: Method, seed: int) -> Measure:
@@ -53,7 +55,7 @@ def _trained(basis: Basis, settings: Settings, method: Method, seed: int) -> Mea
         watching = follow(basis, policy, make, folder, settings.measurements, basis.ppo.kl_limit, LENGTH_RANGE)
         save_with_tokenizer(policy, basis.tokenizer, folder / "model", end=basis.tokenizer.end_of_turn)
         answers = basis.answers_of(policy)
-        return basis.measure(answers) | {
+        return basis.measure(answers, folder) | {
             "kl": mean_kl(policy, basis.reference, answers, basis.ppo.temperature),
             "chosen_step": watching.best.step,
             "processor_seconds": watching.seconds,
@@ -64,12 +66,12 @@ def _trained(basis: Basis, settings: Settings, method: Method, seed: int) -> Mea
 
 
 def _decoded(basis: Basis, settings: Settings, seed: int) -> Measure:
-    def measure(_folder: Path) -> dict[str, Any]:
+    def measure(folder: Path) -> dict[str, Any]:
         prompts = [opening.ids for opening in basis.given]
         seeds = [(seed * 1_000_003 + index) * settings.best_of for index in range(len(prompts))]
         sft = basis.scored_policy(basis.reference)
         found = sft.candidates(prompts, seeds, settings.best_of, label="answers of the SFT model")
-        return basis.measure(found.best()) | {"kl": kl_bound(settings.best_of)}
+        return basis.measure(found.best(), folder) | {"kl": kl_bound(settings.best_of)}
 
     return measure
 

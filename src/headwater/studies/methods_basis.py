@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,9 +27,13 @@ from headwater.rlhf.selection import Yardstick
 from headwater.rlhf.settings import PpoSettings
 from headwater.runs import Stage
 from headwater.stages.evaluate import heldout_prompts, panel_of
+from headwater.storage import write_atomically
 from headwater.tasks.registry import task_of
 from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
 from headwater.training import checkpoint
+
+SCORES = "scores.json"
+"""In a trial's folder: {judge: {"before" (the SFT policy) or "after": score of its answer to each held-out opening}}."""
 
 NEEDED = ("samples", "pretrain", "sft", "feedback", "reward", "evaluate")
 """Stages whose files are read."""
@@ -169,8 +174,11 @@ class Basis:
         prompts = [prompt.ids for prompt in self.given]
         return answers_to(prompts, policy, self.recipe.ppo, self.tokenizer, self.stage.seed, "answers")
 
-    def measure(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        """Answers to the held-out openings beside the SFT policy's: win rates by judge, selection reward, variety, length."""
+    def measure(self, answers: Sequence[Answer], folder: Path) -> dict[str, Any]:
+        """Answers to the held-out openings beside the SFT policy's: win rates by judge, selection reward, variety, length.
+
+        Writes the judges' scores of every opening into `folder`.
+        """
         both: dict[str, Sequence[Answer]] = {"before": self.sft_answers, "after": answers}
         texts = {
             name: [
@@ -180,6 +188,8 @@ class Basis:
         }
         own = {name: [self.tokenizer.decode(answer.tokens) for answer in found] for name, found in both.items()}
         scores = panel_of(self.stage, self.judge, self.tokenizer).scores(self.given, texts)
+        kept = {name: {side: values.tolist() for side, values in pair.items()} for name, pair in scores.items()}
+        write_atomically(folder / SCORES, json.dumps(kept) + "\n")
         return {
             "win_rate": {name: win_rate(pair["before"], pair["after"]).rate for name, pair in scores.items()},
             "selection_reward": float(scored(self.selection, answers, self.ppo.missing_stop_reward).mean()),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headwater.evaluation.bradley_terry import Strength
 from headwater.evaluation.seeds import Spread, over_seeds
 from headwater.studies.findings import Claim, Findings, Plot, Table
 from headwater.studies.methods_settings import Settings
@@ -17,8 +18,14 @@ REWARDS = {"reward": "reward that is followed", "selection_reward": "selection m
 Results = Sequence[Mapping[str, Any]]
 
 
-def findings(settings: Settings, results: Mapping[str, Results], followed: Mapping[str, Any]) -> Findings:
-    """results: the trials of every method, a seed each; followed: that of PPO with a weak penalty."""
+def findings(
+    settings: Settings,
+    results: Mapping[str, Results],
+    followed: Mapping[str, Any],
+    ranking: Mapping[str, Sequence[Strength]],
+) -> Findings:
+    """results: the trials of every method, a seed each; followed: that of PPO with a weak penalty; ranking: strengths by
+    judge, of the same policies in the same order."""
     rates = {name: _over(trials, lambda one: one["win_rate"]["reward_model"]) for name, trials in results.items()}
     report = Findings(
         f"From the SFT and reward models of {settings.of}, each method trains at equal compute, counted in passes over tokens "
@@ -41,7 +48,11 @@ def findings(settings: Settings, results: Mapping[str, Results], followed: Mappi
         ),
         Claim.at_most("… and what the judge gains by it", last["gold"] - chosen["gold"], 0.0),
     ]
-    report.tables += [_comparison(results), _ends({"chosen by the selection model": chosen, "last": last})]
+    report.tables += [
+        _comparison(results),
+        *_ranking(ranking),
+        _ends({"chosen by the selection model": chosen, "last": last}),
+    ]
     report.plots += [
         Plot(
             "A reward that is followed too far",
@@ -64,6 +75,7 @@ def findings(settings: Settings, results: Mapping[str, Results], followed: Mappi
     ]
     report.figures = {
         "win_rate": {name: {"mean": rate.mean, "low": rate.low, "high": rate.high} for name, rate in rates.items()},
+        "ranking": {judge: [each.metrics() for each in strengths] for judge, strengths in ranking.items()},
         "overoptimisation": {"chosen": dict(chosen), "last": dict(last)},
     }
     return report
@@ -95,6 +107,26 @@ def _comparison(results: Mapping[str, Results]) -> Table:
         "Win rates over SFT: mean over seeds with its 95% interval (Student's t); the rest are means over seeds. The KL of "
         "best-of-n is the bound log n − (n − 1)/n. Seconds are of training, without measuring.",
     )
+
+
+def _ranking(ranking: Mapping[str, Sequence[Strength]]) -> list[Table]:
+    """The strongest first by the first judge; no table where no trial has scores."""
+    if not ranking:
+        return []
+    rows = []
+    for by_judge in sorted(zip(*ranking.values(), strict=True), key=lambda one: -one[0].strength):
+        chance = f"{by_judge[0].chance:.3f}"
+        rows.append([by_judge[0].policy, *(str(strength) for strength in by_judge), chance])
+    first = JUDGES[next(iter(ranking))]
+    return [
+        Table(
+            "All of them ranked (Bradley–Terry)",
+            ["method", *(f"strength, {JUDGES[judge]}" for judge in ranking), f"chance against SFT, {first}"],
+            rows,
+            "Each answer was compared with every other to the same opening, of all seeds. Strengths are nats of odds against "
+            "SFT, which has 0, with 95% intervals that draw openings anew; seeds stay as they are (their spread is above).",
+        )
+    ]
 
 
 def _ends(points: Mapping[str, Mapping[str, float]]) -> Table:
