@@ -91,12 +91,14 @@ def episodes(objective: Any, sources: bool = False) -> Groups:
         draw = lambda size=len(text) - 1, source=generator: torch.randn(size, generator=source)  # noqa: E731
         values = {"mask": (torch.arange(len(text) - 1) >= 2).float(), "targets": ids[1:].clone()}
         values |= {"old_log_probabilities": draw() / 10 - 4, "advantages": draw()}
+        critic = {"old_values": draw() / 10, "returns": draw() / 5}
+        reference = {"reference": -draw().abs() - 1}
         if estimator.critic:
-            values |= {"old_values": draw() / 10, "returns": draw() / 5}
+            values |= critic
         else:  # what falls must be able to: towards a ratio of 0, or to the reference
             values["advantages"] = torch.full((len(text) - 1,), -float(not estimator.kl_in_loss))
         if estimator.kl_in_loss:
-            values["reference"] = -draw().abs() - 1
+            values |= reference
         row = Row(ids[:-1], values, {"critic_only": 0, "beta": 0.5})
         row.source = ids[: len(text) % 4 + 1] if sources else None
         rows.append([row])
