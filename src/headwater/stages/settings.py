@@ -72,6 +72,11 @@ class SftSettings(StageSettings):
     examples: Count | None = Field(None, description="Learn at most so many examples, drawn by the seed. Absent: all.")
     epochs: Count = 2
     batch_examples: Count = 32
+    packing: bool = Field(
+        True,
+        description="Put several dialogues into one row, apart from each other, in updates where fewer tokens are computed "
+        "then. What is learnt stays the same.",
+    )
     lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=5e-4)
     schedule: ScheduleSettings = ScheduleSettings(name="cosine", warmup=0.05)
