@@ -27,7 +27,7 @@ import torch
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
 from headwater.errors import UserError
 from headwater.feedback.comparisons import Turn
-from headwater.feedback.imports import read_dialogues
+from headwater.feedback.layouts import read_dialogues
 from headwater.models import attention
 from headwater.models.model import Model
 from headwater.models.presets import config_of
@@ -35,7 +35,7 @@ from headwater.models.settings import ModelSettings
 from headwater.objectives.supervised import Supervised
 from headwater.tasks.dialogue import messages_of, spans_of
 from headwater.tasks.task import some
-from headwater.training.batch import Batch, Row, split_by_tokens
+from headwater.training.batch import LEARN_BUDGET, Batch, Row, split_by_tokens
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import keep_freed_memory
@@ -44,9 +44,6 @@ from headwater.training.precision import choose_precision
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
 from headwater.training.source import Counted
 from measuring import medians, take_turns, write_json
-
-BUDGET = 1024
-"""Tokens of a micro-batch, as in the sft stage."""
 
 
 class Nothing(Counted):
@@ -88,8 +85,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     sizes = ModelSettings(layers=given.layers, d_model=given.width, heads=given.heads, context=given.context)
     model = Model(config_of(sizes, tokenizer.vocabulary)).initialise(1)
     updates = [rows[start : start + given.examples] for start in range(0, len(rows), given.examples)]
-    apart = [split_by_tokens(update, BUDGET, model.shares_beginnings) for update in updates]
-    packed = [pack_by_tokens(update, BUDGET, given.context) for update in updates]
+    apart = [split_by_tokens(update, LEARN_BUDGET, model.shares_beginnings) for update in updates]
+    packed = [pack_by_tokens(update, LEARN_BUDGET, given.context) for update in updates]
     tokens = {
         "real": sum(len(row) for row in rows),
         "apart": sum(tokens_computed(batches, model.shares_beginnings) for batches in apart),

@@ -8,7 +8,7 @@ import torch
 
 from headwater.errors import UserError
 from headwater.models.layout import save_model
-from headwater.rlhf.scoring import RewardEnsemble, RewardModel, load_reward, member_names, raw_scores
+from headwater.rlhf.scoring import RewardEnsemble, RewardModel, load_reward, member_names, raw_scores, spread
 from tiny import tiny_model
 
 DIALOGUES = [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
@@ -46,6 +46,18 @@ def test_the_reward_is_the_mean_of_normalised_scores_less_their_deviation(folder
 def test_equal_members_are_as_good_as_one_whatever_the_pessimism():
     one = RewardModel(tiny_model("reward"), 2.0, 1.0)
     torch.testing.assert_close(RewardEnsemble([one] * 3, 5.0)(DIALOGUES), one(DIALOGUES))
+
+
+def test_one_alone_is_the_reward_itself_and_has_no_spread():
+    one = RewardModel(tiny_model("reward"), 2.0, 1.0)
+    alone = RewardEnsemble([one])
+    assert torch.equal(alone(DIALOGUES), one(DIALOGUES))
+    assert spread(alone.each(DIALOGUES)) is None
+
+
+def test_the_spread_is_the_mean_of_the_members_deviations(folder):
+    each = load_reward(folder, 3).each(DIALOGUES)
+    assert spread(each) == pytest.approx(each.numpy().std(axis=0, ddof=1).mean(), rel=1e-5)
 
 
 def test_an_ensemble_in_another_number_format_is_near(folder):

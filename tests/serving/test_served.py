@@ -88,4 +88,4 @@ def test_an_ensemble_scores_as_one(tmp_path):
     rows = [[5, 6, 7], [8, 9]]
     assert found.reward is not None
     assert torch.equal(found.reward(rows), expected(rows))
-    assert not torch.equal(found.reward(rows), models.RewardModel(load_model(tmp_path / "model")[0], 2.0, -1.0)(rows))
+    assert not torch.equal(found.reward(rows), models.RewardModel(load_model(tmp_path / "model"), 2.0, -1.0)(rows))

@@ -10,7 +10,7 @@ import torch
 
 from dialogues import comparisons, lines, requests, spoken
 from headwater.errors import UserError
-from headwater.feedback.own import read_own, write_own
+from headwater.feedback.recipe_dialogues import read_own, write_own
 from headwater.feedback.settings import DialogueSettings
 from headwater.models.layout import load_model, save_model
 from headwater.recipe import validate
@@ -67,7 +67,7 @@ def test_demonstrations_make_their_answers_likelier(
     metrics = sft.run(stage)
     assert metrics["examples"] > 10
     assert metrics["heldout_bits_per_byte"] < at_most * metrics["heldout_bits_per_byte_before"]
-    trained, before = (load_model(folder / "model")[0] for folder in (stage.folder, stage.parent("pretrain")))
+    trained, before = (load_model(folder / "model") for folder in (stage.folder, stage.parent("pretrain")))
     assert weights_of(trained).keys() == weights_of(before).keys()
     assert not same_weights(weights_of(trained), weights_of(before))
 
@@ -77,7 +77,7 @@ def test_a_base_model_without_demonstrations_stays_as_it_is(tmp_path: Path, lora
     base = tmp_path / "pretrain" / "model"
     stage = stage_of(tmp_path, prompts_alone(tmp_path), base=str(base), lora=lora)
     assert sft.run(stage)["examples"] == 0
-    assert same_weights(*(weights_of(load_model(folder)[0]) for folder in (stage.folder / "model", base)))
+    assert same_weights(*(weights_of(load_model(folder)) for folder in (stage.folder / "model", base)))
 
 
 def test_a_fresh_model_without_demonstrations_is_refused(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_packed_dialogues_teach_what_they_teach_side_by_side(
             patched.setattr(PackedExamples, "batches", counted)
             stage = stage_of(folder, of_unlike_lengths(folder), epochs=3, lora=lora, packing=packing)
             figures.append(sft.run(stage))
-        weights.append(weights_of(load_model(stage.folder / "model")[0]))
+        weights.append(weights_of(load_model(stage.folder / "model")))
     assert packed[True] > 4
     assert packed[False] == 0
     assert figures[0] == pytest.approx(figures[1], rel=1e-3)
@@ -145,6 +145,6 @@ def test_a_stage_that_goes_on_with_packed_dialogues_ends_bit_for_bit_as_one_undi
                 with pytest.raises(KeyboardInterrupt):
                     sft.run(stage)
             torch.manual_seed(99)
-        found.append((sft.run(stage), weights_of(load_model(stage.folder / "model")[0])))
+        found.append((sft.run(stage), weights_of(load_model(stage.folder / "model"))))
     assert found[0][0] == found[1][0]
     assert same_weights(found[0][1], found[1][1])
