@@ -34,7 +34,7 @@ from headwater.models.presets import config_of
 from headwater.models.settings import ModelSettings
 from headwater.objectives.supervised import Supervised
 from headwater.tasks.dialogue import messages_of, spans_of
-from headwater.tasks.task import some
+from headwater.tasks.task import sample
 from headwater.training.batch import LEARN_BUDGET, Batch, Row, split_by_tokens
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
@@ -79,7 +79,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(given.threads)
     dialogues = dialogues_of(given.file)
     tokenizer = train_tokenizer([turn.content for turns in dialogues for turn in turns], given.vocabulary)
-    rows = some(rows_of(dialogues, tokenizer, given.context), given.updates * given.examples, 1)
+    rows = sample(rows_of(dialogues, tokenizer, given.context), given.updates * given.examples, 1)
     if len(rows) < given.updates * given.examples:
         raise UserError(f"{given.file} holds {len(rows)} dialogues that fit: lower --updates or --examples.")
     sizes = ModelSettings(layers=given.layers, d_model=given.width, heads=given.heads, context=given.context)
