@@ -47,11 +47,10 @@ def test_too_few_dialogues_are_refused(tmp_path: Path) -> None:
         packing_speed.measure(Namespace(file=lines(tmp_path / "hh.jsonl", comparisons()), **TINY | {"updates": 99}))
 
 
-def test_published_dialogues_are_computed_nearly_without_padding_where_they_are_packed() -> None:
+def test_packing_spares_tokens_of_published_dialogues() -> None:
     folder = Path(os.environ.get("HEADWATER_DATA", "data")) / "hh-rlhf"
     files = sorted(folder.glob("*.jsonl.gz")) if folder.is_dir() else []
     if not files:
         pytest.skip(f"{folder} is not there: set HEADWATER_DATA to the folder that holds hh-rlhf")
     tokens = packing_speed.measure(Namespace(file=files[0], **TINY | {"context": 512, "examples": 32}))["tokens"]
-    assert tokens["packed"] < 1.03 * tokens["real"]
-    assert tokens["apart"] > 1.05 * tokens["real"]
+    assert tokens["real"] <= tokens["packed"] < 0.95 * tokens["apart"]
