@@ -64,6 +64,11 @@ class SftSettings(StageSettings):
     examples: Count | None = Field(None, description="Learn at most so many examples, drawn by the seed. Absent: all.")
     epochs: Count = Field(2, description="Passes over the examples.")
     batch_examples: Count = Field(32, description="Examples per update.")
+    packing: bool = Field(
+        True,
+        description="Put several dialogues into one row, apart from each other, in updates where fewer tokens are computed "
+        "then. What is learnt stays the same.",
+    )
     lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
     optimiser: OptimiserSettings = Field(OptimiserSettings(learning_rate=5e-4), description="What moves the weights.")
     schedule: ScheduleSettings = Field(

@@ -21,8 +21,8 @@ from headwater.training import checkpoint
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
+from headwater.training.packing import PackedExamples
 from headwater.training.precision import DTYPES
-from headwater.training.source import Examples
 
 
 def run(stage: Stage) -> dict[str, Any]:
@@ -46,8 +46,9 @@ def run(stage: Stage) -> dict[str, Any]:
     model.train()
     engine = Engine(
         {"model": Learner(model, settings.optimiser, settings.schedule, precision)},
-        Examples(
+        PackedExamples(
             [[text.row] for text in learnt],
+            width=stage.recipe.pretrain.model.context if settings.packing else 0,
             seed=stage.seed,
             epochs=settings.epochs,
             groups_per_update=settings.batch_examples,
