@@ -197,13 +197,15 @@ def attend_in_pieces(
     """
     assert view.pieces is not None
     batch, _, time, _ = queries.shape
-    parts = (states.transpose(0, 1).flatten(1, 2).split(view.pieces, dim=1) for states in (queries, keys, values))
-    masks = (None if view.mask is None else view.mask[..., :length, :length] for length in view.pieces)
-    mixed = [
-        attend(*(states[None] for states in piece), mask, grouped, view.causal, scale, dropout)
-        for *piece, mask in zip(*parts, masks, strict=True)
+    parts = [
+        torch.split(states.transpose(0, 1).flatten(1, 2), view.pieces, dim=1) for states in (queries, keys, values)
     ]
-    return torch.cat(mixed, dim=2)[0].unflatten(1, (batch, time)).transpose(0, 1)
+    mixed = []
+    for asking, seen, said in zip(*parts, strict=True):
+        length = asking.shape[1]
+        mask = None if view.mask is None else view.mask[..., :length, :length]
+        mixed.append(attend(asking[None], seen[None], said[None], mask, grouped, view.causal, scale, dropout))
+    return torch.cat(mixed, dim=2)[0].view(-1, batch, time, values.shape[-1]).transpose(0, 1)
 
 
 def attend_locally(
