@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
+from headwater.corpus.rated import RatedSentence
 from headwater.feedback.reader import Ranking
 from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.reward_quality import RewardQuality, measure_on_pairs, measure_on_ratings
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel
-from headwater.tasks.continuation import Line
 from tiny import tiny_model
 from words import small_tokenizer
 
@@ -23,7 +23,7 @@ CONTEXT = 64
 
 def lines_of(source, texts, ratings):
     return [
-        Line(str(number), text, source, "prompt", sum(given) / len(given), tuple(given))
+        RatedSentence(str(number), text, source, "prompt", list(given))
         for number, (text, given) in enumerate(zip(texts, ratings, strict=True))
     ]
 

@@ -189,7 +189,7 @@ MOMENTS = {
     "between two updates of an iteration": (Engine, "train_step", 3, False),
     "while the policy is judged": (Yardstick, "measure", 2, True),
     "between two later iterations": (checkpoint, "save", 2, True),
-    "when the policy is written and the critic is not": (ppo, "save_model", 2, False),
+    "when the policy is written and the critic is not": (ppo, "save_with_tokenizer", 2, False),
 }
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_is_killed_at_ten_moments_ends_bit_for_bit_as_an_undisturbed_
     expected = ppo.run(whole)
     parts = stage(parents, tmp_path / "parts", given)
     for name, moment in MOMENTS.items():
-        if moment[1] == "save_model" and "estimator" in settings:
+        if moment[1] == "save_with_tokenizer" and "estimator" in settings:
             continue  # there is no critic
         with monkeypatch.context() as patch:
             kill_at(patch, *moment)
