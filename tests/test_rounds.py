@@ -154,9 +154,10 @@ def test_people_judge_in_a_store_and_the_run_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_first_round_beats_sft_and_the_second_is_no_worse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_round_beats_sft_and_the_second_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SFT learns good and bad answers alike. Comparisons make the first round's answers better than SFT's, for judges that
-    learnt from others; a second round on a simulated annotator's rankings keeps them where it finds nothing better.
+    learnt from others; a second round on a simulated annotator's rankings makes them better still. Both have to choose a
+    checkpoint and to win beyond what chance explains, on 60 prompts: a policy that is kept ties with itself.
     """
     monkeypatch.setattr(
         dialogues,
@@ -187,5 +188,8 @@ def test_the_first_round_beats_sft_and_the_second_is_no_worse(tmp_path: Path, mo
     )
     found = metrics(first, "evaluate")
     assert found["win_rate_ci"].keys() == {"reward_model", "bag_of_words"}
-    assert all(low > 0.5 for low, _ in found["win_rate_ci"].values())
-    assert all(rate >= 0.5 for rate in metrics(second, "evaluate")["win_rate"].values())
+    for run in (first, second):
+        assert metrics(run, "ppo")["chosen_step"] > 0
+        assert all(low > 0.5 for low, _ in metrics(run, "evaluate")["win_rate_ci"].values())
+    for sft, one, two in metrics(second, "evaluate")["ranking"].values():
+        assert sft["strength"] < one["strength"] < two["strength"]

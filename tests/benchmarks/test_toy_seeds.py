@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import toy_seeds
-from toy_seeds import BETA, METHODS, NEAR, TOYS, WRONG, Problem, distance, policy_gradient, solve, steer
+from toy_seeds import BETA, METHODS, TOYS, Problem, distance, policy_gradient, solve, steer
 
 
 def test_the_answers_of_a_toy_are_all_there_are_and_each_ends_once():
@@ -71,7 +71,6 @@ def test_the_table_counts_the_seeds_that_improve():
     assert set(METHODS) == {"ppo", "rloo", "grpo", "dpo"}
 
 
-@pytest.mark.parametrize("start", WRONG)
-def test_a_wrong_beta_is_steered_to_the_target_kl(start):
-    assert steer(Problem(TOYS["bandit"], 3), WRONG[start], steps=60) == pytest.approx(1, abs=NEAR)
-    assert toy_seeds.steered_line("bandit", start, [0.9, 1.2, 1.4]).endswith("| 1.20 | 0.90 to 1.40 | 2 of 3 |")
+def test_where_beta_is_steered_the_kl_at_the_end_is_told_as_a_share_of_the_target():
+    assert 0 < steer(Problem(TOYS["bandit"], 3), 5.0, steps=2) < 0.5  # it has hardly begun
+    assert toy_seeds.steered_line("bandit", "×5", [0.9, 1.2, 1.4]) == "| bandit | ×5 | 1.20 | 0.90 to 1.40 | 2 of 3 |"

@@ -146,7 +146,7 @@ def test_all_methods_get_the_same_compute(root):
     policy = basis.new_policy()
     rejection = METHODS["rejection"](basis, given, policy, 1).source
     own = given.rejection
-    spent = rejection.rounds.count * rejection.rounds.prompts * (2 * own.answers + 3 * own.epochs)
+    spent = rejection.plan.rounds * rejection.plan.prompts * (2 * own.answers + 3 * own.epochs)
     assert spent == pytest.approx(budget(basis, given), rel=0.05)
 
 

@@ -57,18 +57,18 @@ class Agreed:
     order: Coefficient | None
 
     def metrics(self) -> dict[str, Any]:
-        """For the manifest of the feedback stage, by the names that the report knows."""
-        found = {
+        """For the manifest of the feedback stage, by the names that the report knows; without a value, None."""
+        found: dict[str, Coefficient | Agreement | None] = {
             "kendall_tau": self.tau,
             "cohen_kappa": self.kappa,
             "krippendorff_alpha": self.alpha,
             "same_order": self.order,
         }
-        values = {
-            name: each.alpha if isinstance(each, Agreement) else each and each.value for name, each in found.items()
-        }
-        intervals = {f"{name}_ci": each and [each.low, each.high] for name, each in found.items()}
-        return {"tasks_of_several": self.tasks, **values, **intervals}
+        metrics: dict[str, Any] = {"tasks_of_several": self.tasks}
+        for name, each in found.items():
+            value = each.alpha if isinstance(each, Agreement) else None if each is None else each.value
+            metrics |= {name: value, f"{name}_ci": None if each is None else [each.low, each.high]}
+        return metrics
 
 
 @dataclass(frozen=True)

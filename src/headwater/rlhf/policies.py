@@ -57,7 +57,8 @@ def policies_before(stage: Stage) -> list[PolicyOrigin]:
     What lies before a run that is gone, or that was made anew since, is left out.
     """
     found: list[PolicyOrigin] = []
-    of, made_of = stage.recipe.round.of, None
+    of: str | None = stage.recipe.round.of
+    made_of: str | None = None
     while of is not None:
         folder = found[-1].folder.parent.parent / of / "ppo" if found else stage.parent(PPO_OF + of)
         manifest = read_manifest(folder)
