@@ -35,8 +35,8 @@ def mixed(shards, coefficient=1.0, **changes):
     given = PpoSettings(**(values | changes))
     policy, critic = lively_model(vocabulary=14, factor=4.0), tiny_model("critic", vocabulary=14)
 
-    def score(dialogues):
-        return torch.tensor([float(len(ids)) for ids in dialogues])
+    def score(answers):
+        return torch.tensor([float(len(answer.ids)) for answer in answers])
 
     episodes = Rollouts(policy, critic, copy.deepcopy(policy), score, PROMPTS, given, stop_tokens=(3,), seed=2)
     texts = DocumentStream(shards, seed=1, width=12, rows=2, steps=1000, rows_per_batch=1)

@@ -1,4 +1,4 @@
-"""Scores of whole dialogues: a normalised reward model, several of them, or any callable with the same signature."""
+"""Scores of answers: a normalised reward model, several of them, or any callable with the same signature."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import torch
 from torch import Tensor
 
 from headwater.errors import UserError
+from headwater.models.answer import Answer
 from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.progress import say
 from headwater.training.batch import Row, split_by_tokens
 
-Scorer = Callable[[Sequence[Sequence[int]]], Tensor]
-"""Token ids of dialogues → their scores, [dialogues], fp32."""
+Scorer = Callable[[Sequence[Answer]], Tensor]
+"""Answers, which know what they answer → their scores, [answers], fp32."""
 
 
 class Reward(Protocol):
     """A scorer that PPO can follow in the policy's number format."""
 
-    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
-        """[dialogues] normalised scores, fp32."""
+    def __call__(self, answers: Sequence[Answer], /) -> Tensor:
+        """[answers] normalised scores, fp32."""
 
     def frozen(self, dtype: torch.dtype) -> Reward:
         """A copy in this number format, where it has weights."""
@@ -45,7 +46,11 @@ class RewardModel:
     def __init__(self, model: Model, gain: float, bias: float) -> None:
         self.model, self.gain, self.bias = model.eval().requires_grad_(False), gain, bias
 
-    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
+    def __call__(self, answers: Sequence[Answer], /) -> Tensor:
+        """[answers] normalised scores."""
+        return self.scores([answer.ids for answer in answers])
+
+    def scores(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
         """[dialogues] normalised scores."""
         return self.gain * raw_scores(self.model, dialogues) + self.bias
 
@@ -100,7 +105,12 @@ class RewardEnsemble:
         """[members, dialogues] → the same, each member by its own normaliser."""
         return torch.stack([member.gain * row + member.bias for member, row in zip(self.members, raw, strict=True)])
 
-    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
+    def __call__(self, answers: Sequence[Answer], /) -> Tensor:
+        """[answers] scores of all together."""
+        return self.scores([answer.ids for answer in answers])
+
+    def scores(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
+        """[dialogues] scores of all together."""
         return self.combine(self.each(dialogues))
 
     def combine(self, scores: Tensor) -> Tensor:

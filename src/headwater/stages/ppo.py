@@ -161,9 +161,7 @@ def reward_of(stage: Stage, policy: Model, tokenizer: Tokenizer) -> tuple[Reward
         return found, found.model
     reward = external_reward(settings, tokenizer)
     if settings.normalise:
-        reward = reward.normalised(
-            lambda: [answer.prompt + answer.tokens for answer in start_answers(stage, policy, tokenizer)], stage.folder
-        )
+        reward = reward.normalised(lambda: start_answers(stage, policy, tokenizer), stage.folder)
     return reward, policy
 
 

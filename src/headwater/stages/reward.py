@@ -55,7 +55,7 @@ def run(stage: Stage) -> dict[str, Any]:
     policy, _ = load_model(stage.parent("sft") / "model")
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     answers = start_answers(stage, load_model(start_of(stage).model)[0].frozen(DTYPES[precision]), tokenizer)
-    dialogues = [answer.prompt + answer.tokens for answer in answers]
+    dialogues = [answer.ids for answer in answers]
     with Store(stage.parent("feedback") / STORE, read_only=True) as store:
         rankings = {share: list(store.rankings(share)) for share in ("train", "select", "prompt")}
     models: dict[str, Model] = {}
