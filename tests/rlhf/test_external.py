@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import socket
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ import torch
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import Interrupted, UserError
 from headwater.models.answer import Answer
+from headwater.rlhf import external
 from headwater.rlhf.external import ExternalReward, external_reward, is_here
 from headwater.rlhf.settings import PpoSettings
 from words import small_tokenizer
@@ -316,6 +319,83 @@ def test_an_address_that_fails_is_one_sentence(serve, fault, attempts, word):
 def test_an_address_that_never_answers_in_time_is_one_sentence(serve):
     with pytest.raises(UserError, match=r"does not answer within 0.05 s \(2 attempts\): raise ppo.endpoint.timeout"):
         reward(serve(late).url, timeout=0.05, retries=1)(answers())
+
+
+@pytest.fixture
+def raw():
+    """Opens an address whose connections `talk` answers as it likes, byte by byte."""
+    opened, ended = [], threading.Event()
+
+    def open_(talk):
+        def accept():
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve_one, args=(connection,), daemon=True).start()
+
+        def serve_one(connection):
+            with connection:
+                connection.recv(1 << 16)
+                try:
+                    for piece in talk():
+                        connection.sendall(piece)
+                        if ended.wait(0.01):
+                            return
+                except OSError:
+                    pass  # whoever asked has gone
+
+        listening = socket.create_server(("127.0.0.1", 0))
+        opened.append(listening)
+        threading.Thread(target=accept, daemon=True).start()
+        return f"http://127.0.0.1:{listening.getsockname()[1]}/score"
+
+    yield open_
+    ended.set()
+    for one in opened:
+        one.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def dripping_body():
+    yield HEAD + b"Content-Length: 100000\r\n\r\n"
+    yield from itertools.repeat(b" ", 100_000)
+
+
+def dripping_head():
+    yield HEAD
+    yield from itertools.chain.from_iterable((b"X", b"-", b"a", b":", b"b", b"\r\n") for _ in itertools.count())
+
+
+def endless():
+    yield HEAD + b"\r\n"
+    yield from itertools.repeat(b" " * (1 << 20))
+
+
+def cut_off():
+    yield HEAD + b'Content-Length: 100\r\n\r\n{"scores": [1.0, 2.0, 3.0]}'
+
+
+@pytest.mark.parametrize("talk", [dripping_body, dripping_head])
+def test_an_address_that_drips_bytes_is_given_up_in_time(raw, talk):
+    with pytest.raises(UserError, match=r"does not answer within 0.3 s \(2 attempts\): raise ppo.endpoint.timeout"):
+        reward(raw(talk), timeout=0.3, retries=1)(answers())
+
+
+def test_an_address_that_says_too_much_is_one_sentence(raw, monkeypatch):
+    monkeypatch.setattr(external, "LARGEST_ANSWER", 1 << 20)
+    url = raw(endless)
+    with pytest.raises(UserError, match=r"answers with more than 1,048,576 bytes: let it send .*scores.* alone") as caught:
+        reward(url)(answers())
+    assert url in str(caught.value)
+
+
+def test_an_answer_that_breaks_off_is_no_answer(raw):
+    with pytest.raises(UserError, match=r"cannot be reached \(IncompleteRead.*\(2 attempts\)"):
+        reward(raw(cut_off), retries=1)(answers())
 
 
 def test_nobody_there_is_one_sentence(serve):
