@@ -388,7 +388,9 @@ def test_an_address_that_drips_bytes_is_given_up_in_time(raw, talk):
 def test_an_address_that_says_too_much_is_one_sentence(raw, monkeypatch):
     monkeypatch.setattr(external, "LARGEST_ANSWER", 1 << 20)
     url = raw(endless)
-    with pytest.raises(UserError, match=r"answers with more than 1,048,576 bytes: let it send .*scores.* alone") as caught:
+    with pytest.raises(
+        UserError, match=r"answers with more than 1,048,576 bytes: let it send .*scores.* alone"
+    ) as caught:
         reward(url)(answers())
     assert url in str(caught.value)
 
