@@ -44,6 +44,7 @@ def collect(stage: Stage, store: Store) -> None:
         draw_answers(stage, store, policy, shares_to_ask(stage), made=NO_TIME)
         open_tasks = [task for task in tasks_of(store, policy.digest) if not task.judged]
         judge_by_simulation(stage, store, open_tasks, made=NO_TIME)
+        refuse_round_without_order(stage, store)
     refuse_without_order(stage, store)
 
 
@@ -131,6 +132,18 @@ def refuse_without_order(stage: Stage, store: Store) -> None:
         )
         raise UserError(
             f"There is no ranking of the share `{share}`: {mend}, or name a store to judge in (feedback.store)."
+        )
+
+
+def refuse_round_without_order(stage: Stage, store: Store) -> None:
+    """Raises UserError where all that a simulated annotator said of this round's training answers is that they tie: the round
+    would teach nothing, whatever was said in earlier ones."""
+    name, number = stage.recipe.feedback.annotator, stage.recipe.round.number
+    own = [each for each in store.rankings("train") if each.annotator == name and each.round == number]
+    if own and not any(map(has_order, own)):
+        raise UserError(
+            f"{name} finds the answers in all {len(own):,} rankings of the share `train` in round {number} equally good, which "
+            "teaches nothing: choose another feedback.annotator, ask people, or raise feedback.responses."
         )
 
 

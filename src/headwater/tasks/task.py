@@ -69,6 +69,10 @@ class Task(Protocol):
         """
         ...
 
+    def lexicon(self) -> Judge:
+        """Judges by lists of words that others made, in the language of the answers, and never learnt."""
+        ...
+
 
 def asked(instruction: str) -> tuple[Message, ...]:
     """A request of the user's as a conversation."""
