@@ -50,6 +50,36 @@ def test_equal_members_are_as_good_as_one_whatever_the_pessimism():
     torch.testing.assert_close(RewardEnsemble([one] * 3, 5.0)(ANSWERS), one(ANSWERS))
 
 
+@pytest.mark.parametrize("pessimism", [0.0, 2.0])
+def test_the_members_together_have_mean_0_and_deviation_1_and_are_kept_so(folder, pessimism):
+    before = load_reward(folder, 3, pessimism)
+    fitted = before.fitted(DIALOGUES, folder)
+    scores = fitted(ANSWERS).double().numpy()
+    assert scores.mean() == pytest.approx(0, abs=1e-4)
+    assert scores.std(ddof=1) == pytest.approx(1, abs=1e-4)
+    each = before.each(DIALOGUES).double().numpy()
+    plain = each.mean(axis=0) - pessimism * each.std(axis=0, ddof=1)
+    assert plain.std(ddof=1) < 0.99 or plain.std(ddof=1) > 1.01  # else nothing would be fitted here
+    np.testing.assert_allclose(scores, (plain - plain.mean()) / plain.std(ddof=1), atol=1e-3)
+    for kept in (load_reward(folder, 3, pessimism), load_reward(folder, 3), fitted.frozen(torch.float32)):
+        torch.testing.assert_close(kept(ANSWERS), fitted(ANSWERS))
+        assert kept.pessimism == pessimism
+
+
+def test_what_was_fitted_is_for_its_pessimism_and_for_normalised_scores(folder):
+    plain, raw = load_reward(folder, 3, 0.5), load_reward(folder, 3, normalise=False)
+    load_reward(folder, 3, 1.0).fitted(DIALOGUES, folder)
+    torch.testing.assert_close(load_reward(folder, 3, 0.5)(ANSWERS), plain(ANSWERS))
+    torch.testing.assert_close(load_reward(folder, 3, 0.0, normalise=False)(ANSWERS), raw(ANSWERS))
+
+
+def test_members_that_cancel_each_other_out_cannot_be_normalised(folder):
+    one = load_reward(folder).model
+    members = RewardEnsemble([RewardModel(one, 1.0, 0.0), RewardModel(one, -1.0, 0.0)])
+    with pytest.raises(UserError, match="The reward models together give every answer the same score"):
+        members.fitted(DIALOGUES, folder)
+
+
 def test_an_ensemble_in_another_number_format_is_near(folder):
     reward = load_reward(folder, 3, 0.5)
     rounded = reward.frozen(torch.bfloat16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,10 +15,15 @@ from headwater.models.answer import Answer
 from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.progress import say
+from headwater.storage import write_atomically
 from headwater.training.batch import Row, split_by_tokens
 
 Scorer = Callable[[Sequence[Answer]], Tensor]
 """Answers, which know what they answer → their scores, [answers], fp32."""
+
+
+ENSEMBLE = "ensemble.json"
+"""In the folder of a reward stage with several members: their pessimism, and the gain and bias of all together."""
 
 
 class Reward(Protocol):
@@ -87,11 +93,14 @@ class RewardEnsemble:
     """Several reward models as one: the mean of their normalised scores, less `pessimism` times their deviation.
 
     Coste et al. (2024) call it uncertainty-weighted optimisation; they subtract the variance. The deviation, unbiased, has
-    the unit of the scores, so that `pessimism` has none.
+    the unit of the scores, so that `pessimism` has none. Its own gain and bias make of that what a single model's make of its
+    scores: means of several have a smaller deviation, and what is taken off lowers them all.
     """
 
-    def __init__(self, members: Sequence[RewardModel], pessimism: float = 0.0) -> None:
-        self.members, self.pessimism = list(members), pessimism
+    def __init__(
+        self, members: Sequence[RewardModel], pessimism: float = 0.0, gain: float = 1.0, bias: float = 0.0
+    ) -> None:
+        self.members, self.pessimism, self.gain, self.bias = list(members), pessimism, gain, bias
 
     def each(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
         """Normalised scores of every member, [members, dialogues]."""
@@ -111,10 +120,19 @@ class RewardEnsemble:
 
     def scores(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
         """[dialogues] scores of all together."""
-        return self.combine(self.each(dialogues))
+        return self.gain * self.combine(self.each(dialogues)) + self.bias
+
+    def fitted(self, dialogues: Sequence[Sequence[int]], folder: Path) -> RewardEnsemble:
+        """The same with mean 0 and deviation 1 over these answers of the SFT policy; gain and bias are kept in the reward stage's
+        `folder`. Raises UserError where all have one score."""
+        mend = "they contradict each other; check the rankings, or take one with reward.members=1"
+        gain, bias = fit_normaliser(self.combine(self.each(dialogues)), "The reward models together", mend)
+        kept = {"pessimism": self.pessimism, "gain": gain, "bias": bias}
+        write_atomically(folder / ENSEMBLE, json.dumps(kept) + "\n")
+        return RewardEnsemble(self.members, self.pessimism, gain, bias)
 
     def combine(self, scores: Tensor) -> Tensor:
-        """[members, dialogues] → [dialogues]."""
+        """[members, dialogues] → [dialogues], before the gain and bias of all together."""
         return scores.mean(dim=0) - self.pessimism * scores.std(dim=0)
 
     @property
@@ -124,7 +142,7 @@ class RewardEnsemble:
 
     def frozen(self, dtype: torch.dtype) -> RewardEnsemble:
         """A copy in this number format."""
-        return RewardEnsemble([member.frozen(dtype) for member in self.members], self.pessimism)
+        return RewardEnsemble([member.frozen(dtype) for member in self.members], self.pessimism, self.gain, self.bias)
 
 
 def member_names(members: int) -> list[str]:
@@ -133,11 +151,24 @@ def member_names(members: int) -> list[str]:
 
 
 def load_reward(
-    folder: Path, members: int = 1, pessimism: float = 0.0, *, normalise: bool = True, strict: bool = True
+    folder: Path, members: int = 1, pessimism: float | None = None, *, normalise: bool = True, strict: bool = True
 ) -> RewardModel | RewardEnsemble:
-    """The reward of a finished reward stage: one model, or the ensemble of all. Settings and errors as `RewardModel.load`."""
+    """The reward of a finished reward stage: one model, or the ensemble of all. Settings and errors as `RewardModel.load`.
+
+    pessimism: None for the stage's own. Stages of before kept none of their ensembles, nor a normaliser of all together.
+    """
     models = [RewardModel.load(folder / name, normalise=normalise, strict=strict) for name in member_names(members)]
-    return models[0] if members == 1 else RewardEnsemble(models, pessimism)
+    if members == 1:
+        return models[0]
+    path = folder / ENSEMBLE
+    kept = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"pessimism": 0.0, "gain": 1.0, "bias": 0.0}
+    )
+    if pessimism is None:
+        pessimism = kept["pessimism"]
+    if not normalise or pessimism != kept["pessimism"]:
+        return RewardEnsemble(models, pessimism)
+    return RewardEnsemble(models, pessimism, kept["gain"], kept["bias"])
 
 
 def fit_normaliser(

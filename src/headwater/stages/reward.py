@@ -48,7 +48,7 @@ MEMBER_SEEDS = 7907
 def run(stage: Stage) -> dict[str, Any]:
     """Writes model/ (the reward) and selection/ (the choice of checkpoints), both normalised, and calibration.json.
 
-    An ensemble's further members are model-2/, model-3/ and so on.
+    An ensemble's further members are model-2/, model-3/ and so on; ensemble.json normalises all together.
     """
     settings = stage.recipe.reward
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
@@ -83,6 +83,8 @@ def run(stage: Stage) -> dict[str, Any]:
         models[name] = model
     with Progress("measure the reward model"):
         members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
+        if len(names) > 1:
+            members = members.fitted(dialogues, stage.folder)
         members = members.frozen(DTYPES[precision])
         if task_of(stage.recipe, stage.parent("samples"), tokenizer).kind == "continuation":
             metrics = gate(stage, members, tokenizer)
