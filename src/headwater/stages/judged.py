@@ -13,6 +13,7 @@ from headwater.feedback.own import read_comparisons
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
 from headwater.progress import say
+from headwater.recipe import Recipe
 from headwater.rlhf.annotators import judge_by_simulation
 from headwater.rlhf.asking import SHARES, Asked, draw_answers, tasks_of
 from headwater.rlhf.policies import policy_before
@@ -41,7 +42,7 @@ def collect(stage: Stage, store: Store) -> None:
             copy_store(theirs, store)
     if settings.annotator != "people":
         policy = policy_before(stage)
-        draw_answers(stage, store, policy, shares_to_ask(stage), made=NO_TIME)
+        draw_answers(stage, store, policy, shares_to_ask(stage.recipe), made=NO_TIME)
         open_tasks = [task for task in tasks_of(store, policy.digest) if not task.judged]
         judge_by_simulation(stage, store, open_tasks, made=NO_TIME)
         refuse_round_without_order(stage, store)
@@ -60,11 +61,10 @@ def begin(stage: Stage, store: Store) -> None:
         import_comparisons(store, read_comparisons(stage.parent("samples")), made=NO_TIME)
 
 
-def shares_to_ask(stage: Stage) -> tuple[str, ...]:
+def shares_to_ask(recipe: Recipe) -> tuple[str, ...]:
     """The shares whose prompts are answered for judging. The judges of rated sentences and of a first round stay in later
     ones, so that all rounds are measured alike.
     """
-    recipe = stage.recipe
     if recipe.dialogues is None:
         return ("train", "select")
     return tuple(share for share in SHARES if share != "judge" or recipe.round.of is None)
@@ -75,7 +75,7 @@ def ask_people(stage: Stage, store: Store) -> None:
     policy = policy_before(stage)
     tasks = tasks_of(store, policy.digest)
     if not tasks:
-        draw_answers(stage, store, policy, shares_to_ask(stage))
+        draw_answers(stage, store, policy, shares_to_ask(stage.recipe))
         tasks = tasks_of(store, policy.digest)
     waiting = [task for task in tasks if not task.judged]
     write_tasks(stage, waiting)
@@ -125,14 +125,19 @@ def refuse_without_order(stage: Stage, store: Store) -> None:
             raise UserError(
                 f"In all {len(rankings):,} rankings of the share `{share}` the answers tie: judge some in which one is better."
             )
-        mend = (
-            "give more comparisons as dialogues.comparisons"
-            if stage.recipe.feedback.store is None
-            else "judge answers of this share, too"
-        )
-        raise UserError(
-            f"There is no ranking of the share `{share}`: {mend}, or name a store to judge in (feedback.store)."
-        )
+        raise no_ranking(stage.recipe, share)
+
+
+def no_ranking(recipe: Recipe, share: str) -> UserError:
+    """What is said where nobody has ranked anything of a share."""
+    mend = (
+        "give more comparisons as dialogues.comparisons"
+        if recipe.feedback.store is None
+        else "judge answers of this share, too"
+    )
+    return UserError(
+        f"There is no ranking of the share `{share}`: {mend}, or name a store to judge in (feedback.store)."
+    )
 
 
 def refuse_round_without_order(stage: Stage, store: Store) -> None:

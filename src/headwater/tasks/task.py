@@ -115,7 +115,12 @@ def fitting(task: Task, recipe: Recipe, share: str) -> list[Prompt]:
         raise UserError(
             f"No sentence is long enough for an opening of {recipe.sft.opening_words[0]} words: lower sft.opening_words."
         )
-    raise UserError(
+    raise no_prompt(share)
+
+
+def no_prompt(share: str) -> UserError:
+    """What is said where a run's dialogues leave a share without anything to ask."""
+    return UserError(
         f"No prompt falls to the share `{share}`: give more prompts; a tenth of them goes to each of two shares."
     )
 
