@@ -38,11 +38,16 @@ from measuring import show, write_json
 def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
     """Held-out accuracy of the run's reward model, trained with this share of the pairs turned round.
 
-    Raises UserError where the run has no finished reward stage.
+    Raises UserError where the run has no finished reward stage, or no rated sentences.
     """
     reward, sft = run.manifest("reward"), run.manifest("sft")
     if reward is None or sft is None:
         raise UserError(f"The run {run.name} has no finished reward stage: run it up to there (--until reward).")
+    reviews = run.stage("samples") / "reviews.jsonl"
+    if not reviews.is_file():
+        raise UserError(
+            f"The run {run.name} has no rated sentences to measure on (it learns from dialogues of its own): take one that has."
+        )
     settings = RewardSettings.model_validate(reward["settings"], strict=False)
     backbone, _ = load_model(run.stage("sft") / "model")
     tokenizer = Tokenizer.load(run.stage("sft") / "model")
@@ -62,7 +67,7 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
             share=share,
             flips=seed,
         )
-    lines = read_lines(run.stage("samples") / "reviews.jsonl", "prompt")
+    lines = read_lines(reviews, "prompt")
     instructions = sft["settings"]["instructions"]
     scores = raw_scores(
         model, [whole(asked(instructions[line.source]), line.text, tokenizer) for line in lines]

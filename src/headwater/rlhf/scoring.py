@@ -150,6 +150,14 @@ def member_names(members: int) -> list[str]:
     return ["model", *(f"model-{number}" for number in range(2, members + 1))]
 
 
+def count_members(folder: Path) -> int:
+    """How many reward models lie in the folder of a reward stage."""
+    members = 1
+    while (folder / f"model-{members + 1}" / "config.json").is_file():
+        members += 1
+    return members
+
+
 def load_reward(
     folder: Path, members: int = 1, pessimism: float | None = None, *, normalise: bool = True, strict: bool = True
 ) -> RewardModel | RewardEnsemble:
