@@ -76,7 +76,7 @@ def test_what_was_fitted_is_for_its_pessimism_and_for_normalised_scores(folder):
 def test_members_that_cancel_each_other_out_cannot_be_normalised(folder):
     one = load_reward(folder).model
     members = RewardEnsemble([RewardModel(one, 1.0, 0.0), RewardModel(one, -1.0, 0.0)])
-    with pytest.raises(UserError, match="The reward models together give every answer the same score"):
+    with pytest.raises(UserError, match="The ensemble of reward models gives every answer the same score"):
         members.fitted(DIALOGUES, folder)
 
 

@@ -126,7 +126,7 @@ class RewardEnsemble:
         """The same with mean 0 and deviation 1 over these answers of the SFT policy; gain and bias are kept in the reward stage's
         `folder`. Raises UserError where all have one score."""
         mend = "they contradict each other; check the rankings, or take one with reward.members=1"
-        gain, bias = fit_normaliser(self.combine(self.each(dialogues)), "The reward models together", mend)
+        gain, bias = fit_normaliser(self.combine(self.each(dialogues)), "The ensemble of reward models", mend)
         kept = {"pessimism": self.pessimism, "gain": gain, "bias": bias}
         write_atomically(folder / ENSEMBLE, json.dumps(kept) + "\n")
         return RewardEnsemble(self.members, self.pessimism, gain, bias)
