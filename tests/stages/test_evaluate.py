@@ -81,7 +81,7 @@ def test_whoever_judged_in_training_is_no_judge_of_the_outcome(tmp_path, annotat
 
 @pytest.mark.parametrize("annotators", [[], ["simulated:lexicon"], ["simulated:judge"]])
 def test_the_judges_learn_from_what_the_simulated_judge_did_not(tmp_path, annotators):
-    stage = stage_judged_by(tmp_path, *annotators)
+    (tmp_path / "feedback").mkdir()
     with Store(tmp_path / "feedback" / STORE) as store:
         ada = store.add_annotator("Ada")
         for place in range(30):
@@ -90,6 +90,7 @@ def test_the_judges_learn_from_what_the_simulated_judge_did_not(tmp_path, annota
             ranking = [[good], [bad]]
             store.judge(Judgement(kind="ranking", client_id=str(place), annotator=ada, prompt=prompt, ranking=ranking))
         store.seal()
+    stage = stage_judged_by(tmp_path, *annotators)
     learnt = {ranking.conversation[0]["content"] for ranking in judges_rankings(stage)}
     every = {f"Write, {place}." for place in range(30)}
     if annotators == ["simulated:judge"]:

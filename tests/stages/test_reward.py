@@ -74,9 +74,8 @@ def test_several_members_learn_apart_and_are_one_reward_with_deviation_1(tmp_pat
         *lines_of("film-reviews", ["good", "fine and good", "dull", "very dull"], [[3, 2], [2, 2], [-2, -2], [-3, -3]]),
         *lines_of("shop-reviews", ["works well", "broken"], [[3, 3], [-3, -2]]),
     ]
-    lines += [
-        {**line, "id": f"select of {line['id']}", "share": "select"} for line in lines if line["share"] == "train"
-    ]
+    lines += [{**line, "share": "select"} for line in lines if line["share"] == "train"]
+    lines = [{**line, "id": str(place)} for place, line in enumerate(lines)]
     stage, tokenizer = stage_of(tmp_path, "reviews", lines), small_tokenizer()
     settings = {"members": 2, "pessimism": 0.5, "normalise_samples": 8, "epochs": 1, "precision": "fp32"}
     changes = {"reward": settings, "ppo": {"max_new_tokens": 4}, "pretrain": {"model": {"context": 64}}}
