@@ -1,10 +1,13 @@
-"""The command `headwater run`, given by another program."""
+"""The command `headwater`, given by another program."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+HEADWATER = [sys.executable, "-m", "headwater"]
+"""Of this Python, whatever stands first in the PATH."""
 
 
 def headwater_run(
@@ -16,8 +19,7 @@ def headwater_run(
     reuse: str | None = None,
     until: str | None = None,
 ) -> list[str]:
-    """The words of the command, for this Python, whatever stands first in the PATH."""
-    start = [sys.executable, "-c", "from headwater.cli import main; main()", "run"]
-    words = [*start, str(recipe), *overrides, "--run", run, "--runs", str(root)]
+    """The words of `headwater run`."""
+    words = [*HEADWATER, "run", str(recipe), *overrides, "--run", run, "--runs", str(root)]
     words += ["--reuse", reuse] if reuse else []
     return words + (["--until", until] if until else [])

@@ -14,25 +14,59 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from headwater.catalogue import find_run, runs_root
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.layout import load_model
-from headwater.rlhf.reliability import FlippedPairs
+from headwater.objectives.preference import Preference
+from headwater.rlhf.dialogues import answered_ids
+from headwater.rlhf.reward_quality import GAP
 from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.rlhf.settings import RewardSettings
 from headwater.runs import Run
-from headwater.stages.feedback import STORE
-from headwater.stages.reward import GAP
-from headwater.tasks.continuation import read_lines
-from headwater.tasks.task import asked, whole
+from headwater.tasks.task import user_turn
+from headwater.training.batch import Batch
 from headwater.training.precision import choose_precision
 from measuring import show, write_json
+
+
+class FlippedPairs(Preference):
+    """The pair loss with a share of the pairs, ties apart, turned round: the same ones in every epoch.
+
+    Which they are follows from `flips` (a seed), the ranking, and the places of both answers among its rows.
+    """
+
+    def __init__(self, *given: Any, share: float, flips: int, **more: Any) -> None:
+        super().__init__(*given, **more)
+        if self.loss_name != "pairs":
+            raise ValueError("only pairs can be turned round: use the loss `pairs`")
+        self.share, self.seed = share, flips
+
+    def pairs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        first, second, weights = super().pairs(batch)
+        flipped = self.flipped(batch.per_row["ranking"])[first, second]
+        return torch.where(flipped, second, first), torch.where(flipped, first, second), weights
+
+    def flipped(self, ranking: Tensor) -> Tensor:
+        """Whether each pair of rows is turned round, symmetric, [rows, rows]; between rankings: no."""
+        result = torch.zeros(len(ranking), len(ranking), dtype=torch.bool)
+        for number in set(ranking.tolist()):
+            rows = (ranking == number).nonzero()[:, 0]
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
+            chosen = (torch.rand(len(rows), len(rows), generator=generator) < self.share).triu(1)
+            result[rows[:, None], rows[None, :]] = chosen | chosen.T
+        return result
 
 
 def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
@@ -43,13 +77,13 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
     reward, sft = run.manifest("reward"), run.manifest("sft")
     if reward is None or sft is None:
         raise UserError(f"The run {run.name} has no finished reward stage: run it up to there (--until reward).")
-    reviews = run.stage("samples") / "reviews.jsonl"
+    reviews = run.stage("samples") / REVIEWS_FILE
     if not reviews.is_file():
         raise UserError(
             f"The run {run.name} has no rated sentences to measure on (it learns from dialogues of its own): take one that has."
         )
     settings = RewardSettings.model_validate(reward["settings"], strict=False)
-    backbone, _ = load_model(run.stage("sft") / "model")
+    backbone = load_model(run.stage("sft") / "model")
     tokenizer = Tokenizer.load(run.stage("sft") / "model")
     with Store(run.stage("feedback") / STORE, read_only=True) as store:
         rankings = list(store.rankings("train"))
@@ -63,15 +97,13 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
             folder=Path(folder),
             label=f"reward, {share:.0%} turned round",
             precision=choose_precision(settings.precision),
-            make=FlippedPairs,
-            share=share,
-            flips=seed,
+            objective=partial(FlippedPairs, share=share, flips=seed),
         )
-    lines = read_lines(reviews, "prompt")
+    lines = list(read_rated(reviews, "prompt"))
     instructions = sft["settings"]["instructions"]
-    scores = raw_scores(
-        model, [whole(asked(instructions[line.source]), line.text, tokenizer) for line in lines]
-    ).numpy()
+    context = model.config.context
+    dialogues = [answered_ids(user_turn(instructions[line.source]), line.text, tokenizer, context) for line in lines]
+    scores = raw_scores(model, dialogues).numpy()
     return pair_accuracy(scores, [line.mean for line in lines], GAP, [line.source for line in lines], seed=seed)
 
 

@@ -91,8 +91,8 @@ async def attack(target: Target, name: str, what: Attack) -> None:
         return
     status = int(answer[9:12]) if answer[:9] == b"HTTP/1.1 " and answer[9:12].isdigit() else 0
     target.statuses[status] += 1
-    head, _, body = answer.partition(b"\r\n\r\n")
-    says_all = b"text/html" in head  # a page holds all sentences that it may ever show
+    headers, _, body = answer.partition(b"\r\n\r\n")
+    says_all = b"text/html" in headers  # a page holds all sentences that it may ever show
     failed = not says_all and (b"model_failed" in body or b"see what the server says" in body)
     if (status >= 500 and status != 503) or failed:
         target.wrong.append(f"{name}: {status} to {what.pieces[0][:300]!r}: {body[:200]!r}")
@@ -231,24 +231,12 @@ def fill_store(place: Path) -> None:
     """Tasks to judge, of two answers each."""
     from headwater.feedback.store import Store
 
-    with Store(place) as store, store.writing() as writer:
+    with Store(place) as store:
         for number in range(_TASKS):
             turns = [{"role": "user", "content": f"Which way does river {number} run?"}]
-            prompt = writer.insert("prompt", [{"conversation": turns, "source": "abuse", "split": "train"}], "prompt")[
-                0
-            ]
-            row = {"prompt_id": prompt, "model": "some", "sampling": None, "seed": None, "origin": None}
-            ids = list(writer.insert("response", [row | {"text": text} for text in ("Down.", "Up.")], "response"))
-            task = {
-                "kind": "pair",
-                "prompt_id": prompt,
-                "responses": ids,
-                "shown": ids,
-                "priority": 0.0,
-                "wanted": 1,
-                "gold": None,
-            }
-            writer.insert("task", [task], "task")
+            prompt = store.add_prompt(turns, source="abuse", split="train")
+            answers = [store.add_response(prompt, text, model="some") for text in ("Down.", "Up.")]
+            store.add_task("pair", prompt, answers, shown=answers)
 
 
 @contextmanager

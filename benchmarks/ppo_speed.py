@@ -10,7 +10,9 @@ Policy, reference, critic and reward model are the same files on both sides. By 
 sizes, and no answer ends early: neither side has a stop token. With `--run FOLDER` they are the SFT and the reward model
 of a finished run, prompts are openings of its sentences, and answers end where the policy ends them, as in real use: trl
 then goes on with all rows until the longest is finished, and pads; answers are drawn, so that lengths are alike on average
-only. Both make `--minibatches` updates per epoch, with fused AdamW, constant
+only. With `--lora RANK` both train adapters of this rank in all linear maps of the policy's blocks, the reference is the
+policy without them, and the critic is trained whole (trl's value model knows no adapters): as the recipes of a pretrained
+model do, and with less memory. Needs peft. Both make `--minibatches` updates per epoch, with fused AdamW, constant
 learning rates so small that the policy stays where it is, γ = 1, λ = .95 and temperature 1. The ways take turns, and
 medians over the rounds are compared:
 
@@ -41,18 +43,22 @@ from typing import Any
 import torch
 
 from headwater.cores import usable_cores
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.models.layout import load_model, save_model
+from headwater.models.lora import adapt, without_adapters
 from headwater.models.model import Model
 from headwater.models.presets import config_of
-from headwater.models.settings import ModelSettings
+from headwater.models.sampling import Sampling
+from headwater.models.settings import LoraSettings, ModelSettings
 from headwater.objectives.policy import Policy
 from headwater.recipe import load_recipe
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import RewardModel
 from headwater.rlhf.settings import PpoSettings
-from headwater.tasks.continuation import openings, read_lines
-from headwater.tasks.task import some
+from headwater.tasks.continuation import openings
+from headwater.tasks.task import sample
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import keep_freed_memory
@@ -98,16 +104,21 @@ def material_of_run(folder: Path, given: argparse.Namespace) -> Material:
     shutil.copytree(given.run / "reward" / "model", folder / "reward")
     tokenizer = Tokenizer.load(folder / "policy")
     recipe = load_recipe(given.run / "recipe.yaml")
-    lines = read_lines(given.run / "samples" / "reviews.jsonl", "train")
+    lines = list(read_rated(given.run / "samples" / REVIEWS_FILE, "train"))
     found = openings(lines, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
-    prompts = [list(opening.ids) for opening in some(found, given.prompts, 1)]
+    prompts = [list(opening.ids) for opening in sample(found, given.prompts, 1)]
     return Material(folder, prompts, tokenizer.pad, tokenizer.end_of_turn, ends=True)
 
 
 def headwater_way(material: Material, given: argparse.Namespace, precision: str) -> Callable[[], None]:
     """One iteration of headwater as a function."""
     folder = material.folder
-    policy, reference = (load_model(folder / "policy")[0] for _ in range(2))
+    dtype = DTYPES[precision]
+    policy = load_model(folder / "policy")
+    if given.lora is None:
+        reference = load_model(folder / "policy").frozen(dtype)
+    else:
+        reference = without_adapters(adapt(policy, lora_settings(given.lora), seed=1))
     reward = RewardModel.load(folder / "reward")
     critic = reward.model.with_head("critic", 1).requires_grad_(True)
     constant = ScheduleSettings(name="constant")
@@ -124,15 +135,11 @@ def headwater_way(material: Material, given: argparse.Namespace, precision: str)
         critic_optimiser=optimiser,
         schedule=constant,
     )
-    dtype = DTYPES[precision]
     source = Rollouts(
-        policy,
-        critic,
-        reference.frozen(dtype),
-        reward.frozen(dtype),
+        Actors(policy, critic, reference, reward.frozen(dtype)),
         material.prompts,
         settings,
-        stop_tokens=(material.eos,) if material.ends else (),
+        Sampling(given.new_tokens, settings.temperature, stop_tokens=(material.eos,) if material.ends else ()),
         seed=1,
         precision=precision,
     )
@@ -152,6 +159,11 @@ def headwater_way(material: Material, given: argparse.Namespace, precision: str)
         assert updates == given.epochs * given.minibatches
 
     return iteration
+
+
+def lora_settings(rank: int) -> LoraSettings:
+    """Adapters of this rank in all linear maps, scaled by 2."""
+    return LoraSettings(rank=rank, alpha=2.0 * rank)
 
 
 @contextlib.contextmanager
@@ -179,7 +191,15 @@ def trl_way(material: Material, given: argparse.Namespace, autocast: bool) -> Ca
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
     folder = material.folder
-    policy, reference = (AutoModelForCausalLM.from_pretrained(folder / "policy", dtype="float32") for _ in range(2))
+    policy = AutoModelForCausalLM.from_pretrained(folder / "policy", dtype="float32")
+    reference, adapters = None, None
+    if given.lora is None:
+        reference = AutoModelForCausalLM.from_pretrained(folder / "policy", dtype="float32")
+    else:
+        from peft import LoraConfig
+
+        settings = lora_settings(given.lora)
+        adapters = LoraConfig(r=settings.rank, lora_alpha=int(settings.alpha), target_modules="all-linear")
     value, reward = (
         AutoModelForSequenceClassification.from_pretrained(folder / "reward", num_labels=1, dtype="float32")
         for _ in range(2)
@@ -213,6 +233,7 @@ def trl_way(material: Material, given: argparse.Namespace, autocast: bool) -> Ca
             processing_class=SimpleNamespace(pad_token_id=material.pad, eos_token_id=material.eos),
             model=policy,
             ref_model=reference,
+            peft_config=adapters,
             reward_model=reward,
             value_model=value,
             train_dataset=[{"input_ids": prompt} for prompt in material.prompts],
@@ -260,6 +281,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--minibatches", type=int, default=4, help="updates per epoch")
+    parser.add_argument("--lora", type=int, metavar="RANK", help="train adapters of this rank instead of all weights")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of headwater")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="default: all; bf16 where it is chosen")
@@ -297,6 +319,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "threads": given.threads,
         "trl": version("trl"),
         "run": str(given.run or ""),
+        "lora": given.lora,
         "model": {"layers": given.layers, "d_model": given.width, "heads": given.heads, "vocabulary": given.vocabulary},
         "iteration": {
             "prompts": given.prompts,

@@ -33,10 +33,11 @@ from headwater.corpus.shares import hash_fraction
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.bradley_terry import Outcome, Strength, bradley_terry
-from headwater.evaluation.pairwise import Array, Majority, Pair, PairBagOfWords, PairLength, accuracy
+from headwater.evaluation.intervals import Array
+from headwater.evaluation.pairwise import Majority, Pair, PairBagOfWords, PairLength, accuracy
 from headwater.exchange import default_cache, import_model
 from headwater.feedback.comparisons import Comparison, Turn, first_request
-from headwater.feedback.imports import read_dialogues
+from headwater.feedback.layouts import read_dialogues
 from headwater.feedback.reader import Ranking
 from headwater.models.layout import load_model
 from headwater.models.model import Model
@@ -182,7 +183,7 @@ def fetched(name: str, _pairs: Sequence[DialoguePair]) -> tuple[Model, Tokenizer
     folder = default_cache() / f"imported-{name}"
     if not folder.is_dir():
         show(import_model(name, folder, default_cache()))
-    return load_model(folder)[0], Tokenizer.load(folder)
+    return load_model(folder), Tokenizer.load(folder)
 
 
 def reward_settings(rate: float, epochs: int, lora: LoraSettings | None = None) -> RewardSettings:

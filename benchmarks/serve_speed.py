@@ -29,8 +29,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from headwater.catalogue import runs_root
 from headwater.cores import usable_cores
 from headwater.corpus.tokenizer import Tokenizer
+from headwater.serving.served import find
 from measuring import medians, show, write_json
 from serving_process import free_port, headwater_command, running, transformers_command
 
@@ -104,11 +106,17 @@ def questions_for(clients: int, requests: int, turn: int) -> list[list[str]]:
     ]
 
 
+def called(model: Path) -> str:
+    """By which name `headwater serve` offers the model of a folder: RUN/STAGE where a run made it."""
+    (name,) = find([str(model)], runs_root())
+    return name
+
+
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """The whole measurement."""
     tokenizer = Tokenizer.load(given.model)
     ports = {"headwater": free_port(), "transformers": free_port()}
-    names = {"headwater": given.model.resolve().name, "transformers": str(given.model)}
+    names = {"headwater": called(given.model), "transformers": str(given.model)}
     commands = {
         "headwater": headwater_command(given.model, ports["headwater"], given.precision),
         "transformers": transformers_command(given.model, ports["transformers"], given.precision),

@@ -13,7 +13,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-HEADWATER = [sys.executable, "-c", "from headwater.cli import main; main()", "serve"]
+from command import HEADWATER
+
 TRANSFORMERS = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve"]
 
 
@@ -25,7 +26,7 @@ def free_port() -> int:
 
 def headwater_command(model: Path, port: int, precision: str, *more: str) -> list[str]:
     """`headwater serve` of a model's folder."""
-    return [*HEADWATER, str(model), "--port", str(port), "--precision", precision, *more]
+    return [*HEADWATER, "serve", str(model), "--port", str(port), "--precision", precision, *more]
 
 
 def transformers_command(model: Path, port: int, precision: str) -> list[str]:

@@ -28,7 +28,7 @@ from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.model import Model
 from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy
-from headwater.objectives.preference import Rankings
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.episodes import log_probabilities_of
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.preference_pairs import Pair, pair_groups
@@ -37,6 +37,7 @@ from headwater.rlhf.settings import PpoSettings
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
+from headwater.training.source import GroupedExamples
 from measuring import show, write_json
 
 BETA = 0.5
@@ -150,13 +151,10 @@ def policy_gradient(estimator: str, problem: Problem, steps: int = 100) -> Model
         update_kl_limit=10.0,
     )
     source = Rollouts(
-        policy,
-        critic,
-        problem.reference,
-        problem.score,
+        Actors(policy, critic, problem.reference, problem.score),
         [toy.prompt],
         settings,
-        stop_tokens=toy.stop_tokens,
+        Sampling(toy.longest, stop_tokens=toy.stop_tokens),
         seed=problem.seed,
     )
     modules = {"policy": policy} | ({"critic": critic} if critic else {})
@@ -179,7 +177,7 @@ def direct_preference(problem: Problem, pairs: int = 6000, epochs: int = 2) -> M
     ]
     objective = DirectPreference(BETA, start=problem.reference.answer_start)
     groups = pair_groups(ranked, problem.reference, objective)
-    source = Rankings(groups, seed=problem.seed, epochs=epochs, groups_per_update=64)
+    source = GroupedExamples(groups, seed=problem.seed, epochs=epochs, groups_per_update=64)
     Engine({"policy": learner(policy)}, source, objective).fit()
     return policy
 

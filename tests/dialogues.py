@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from headwater.feedback.reader import Ranking
+
 THINGS = ("river", "boat", "bridge", "garden", "street", "window", "teacher", "market", "winter", "letter")
 MANNERS = ("today", "again", "for me", "in short", "with care", "at last")
 GOOD = ("It is a great and lovely {}.", "The {} is wonderful, I love it.", "What a happy, good {}.")
@@ -77,3 +79,14 @@ def recipe(folder: Path, **sections: Any) -> dict[str, Any]:
         "report": {"examples": 3},
     }  # fmt: skip
     return data | sections
+
+
+def rankings(count: int = 40, derived: bool = False) -> list[Ranking]:
+    """Ada's of three answers each, in round 1 and round 2 by turns."""
+    return [
+        Ranking(
+            number, number, [{"role": "user", "content": f"Q{number}"}], {1: "good", 2: "bad", 3: "bad bad"},
+            [[1], [2, 3]], {}, derived, "Ada", round=1 + number % 2,
+        )
+        for number in range(count)
+    ]  # fmt: skip

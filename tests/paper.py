@@ -1,4 +1,4 @@
-"""Work for the loop that is done at once."""
+"""Rounds for the loop that are done at once."""
 
 from __future__ import annotations
 

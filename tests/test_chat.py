@@ -103,7 +103,7 @@ def test_without_a_template_the_text_is_continued(tmp_path, given, monkeypatch):
 
 def test_the_oldest_turns_give_way(tmp_path):
     folder = make(tmp_path / "m", SYSTEMATIC, context=64)
-    model, tokenizer = load_model(folder)[0], Tokenizer.load(folder)
+    model, tokenizer = load_model(folder), Tokenizer.load(folder)
     turns = [{"role": "system", "content": "S"}]
     for number in range(6):
         turns += [{"role": "user", "content": f"The river {number}"}, {"role": "assistant", "content": "the town"}]
@@ -118,7 +118,7 @@ def test_the_oldest_turns_give_way(tmp_path):
 def test_the_last_request_stays_whatever_gives_way(tmp_path):
     """Also where turns do not alternate, as a client may send them."""
     folder = make(tmp_path / "m", SYSTEMATIC, context=32)
-    model, tokenizer = load_model(folder)[0], Tokenizer.load(folder)
+    model, tokenizer = load_model(folder), Tokenizer.load(folder)
     last = {"role": "user", "content": "The last"}
     for before in (["user"], ["user"] * 3, ["system", "user"], ["assistant"], ["user", "assistant"]):
         turns = [{"role": role, "content": "The river and the town"} for role in before]
@@ -128,7 +128,7 @@ def test_the_last_request_stays_whatever_gives_way(tmp_path):
 def test_it_stops_at_the_stop_tokens(tmp_path, capsys):
     """A model whose likeliest token is always the end of a turn says nothing."""
     folder = make(tmp_path / "m", SYSTEMATIC, tied_embeddings=False)
-    model, _ = load_model(folder)
+    model = load_model(folder)
     with torch.no_grad():
         model.language_model.weight.zero_()
         hidden = model.backbone(torch.tensor([Tokenizer.load(folder).chat([{"role": "user", "content": "a"}], "")]))

@@ -57,7 +57,7 @@ def test_a_folder_comes_in_and_goes_out_unchanged(folder, tmp_path):
     export_model(tmp_path / "in", tmp_path / "out")
     for name in ("in", "out"):
         model, tokenizer = headwater.load(tmp_path / name)
-        assert same_weights(weights_of(model), weights_of(load_model(folder)[0]))
+        assert same_weights(weights_of(model), weights_of(load_model(folder)))
         assert tokenizer.encode("The museum 12345") == headwater.load(folder)[1].encode("The museum 12345")
     config = json.loads((tmp_path / "in" / "config.json").read_text())
     assert config["headwater"] == {"imported_from": str(folder)}
@@ -72,7 +72,7 @@ def test_a_gguf_comes_in_by_its_ending_or_its_first_bytes(folder, tmp_path):
     for name in ("m.gguf", "nameless"):
         import_model(str(tmp_path / name), tmp_path / f"from-{name}", tmp_path)
         model, tokenizer = headwater.load(tmp_path / f"from-{name}")
-        assert same_weights(weights_of(model), weights_of(load_model(folder)[0]))
+        assert same_weights(weights_of(model), weights_of(load_model(folder)))
         assert tokenizer.has_chat_template
     assert nothing_left(tmp_path, "m.gguf", "nameless", "from-m.gguf", "from-nameless")
 

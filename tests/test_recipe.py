@@ -15,7 +15,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from headwater.errors import UserError
 from headwater.recipe import Recipe, load_recipe, validate
+from headwater.rlhf.settings import PpoSettings, RewardSettings
 from headwater.settings import Count, Settings, apply_override, origins, read_with_overrides, validate_as
+from headwater.stages.settings import SftSettings
 
 SMALLEST: dict[str, Any] = {"run": "r", "corpus": {"sources": [{"samples": "reviews"}]}}
 
@@ -31,6 +33,11 @@ def test_smallest_recipe_has_every_section(tmp_path: Path) -> None:
     assert recipe.seed == 1
     assert recipe.ppo.temperature == 1.0
     assert recipe.corpus.sources[0].quality.minimum_words == 50
+
+
+@pytest.mark.parametrize("kind", [SftSettings, RewardSettings, PpoSettings])
+def test_every_dial_of_training_is_described(kind: type[Settings]) -> None:
+    assert [name for name, field in kind.model_fields.items() if not field.description] == []
 
 
 def test_a_resolved_recipe_is_a_recipe(tmp_path: Path) -> None:

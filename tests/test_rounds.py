@@ -13,14 +13,15 @@ from dialogues import lines, recipe, requests
 from headwater import outside, pipeline, rounds
 from headwater.corpus.shares import share_of
 from headwater.errors import UserError
-from headwater.feedback.rankings import import_rankings
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.ranking_files import import_rankings
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, RESPONSE
+from headwater.feedback.store import Store
 from headwater.lineage import lineage
 from headwater.recipe import validate
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run
 from headwater.settings import apply_override
-from headwater.stages.judged import TASKS
+from headwater.stages.feedback import TASKS
 from headwater.steps import STAGES
 
 ASKED = {"prompts": 16, "responses": 2}
@@ -79,12 +80,11 @@ def test_a_second_round_knows_who_wrote_and_who_judged(tiny: Run) -> None:
     with Store(second.stage("feedback") / "feedback.db", read_only=True) as store:
         assert store.problems() == []
         with store.reading() as connection:
-            response, judgement, annotator = (TABLES[name] for name in ("response", "judgement", "annotator"))
-            written = connection.execute(select(response).where(response.c.model.is_not(None))).mappings().all()
+            written = connection.execute(select(RESPONSE).where(RESPONSE.c.model.is_not(None))).mappings().all()
             judged = connection.execute(
-                select(judgement.c.ranking, annotator.c.name, annotator.c.role)
-                .join(annotator, annotator.c.id == judgement.c.annotator_id)
-                .where(judgement.c.task_id.is_not(None))
+                select(JUDGEMENT.c.ranking, ANNOTATOR.c.name, ANNOTATOR.c.role)
+                .join(ANNOTATOR, ANNOTATOR.c.id == JUDGEMENT.c.annotator_id)
+                .where(JUDGEMENT.c.task_id.is_not(None))
             ).all()
     assert {row["model"] for row in written} == {policy.digest}
     assert {(row["sampling"]["run"], row["sampling"]["stage"], row["sampling"]["round"]) for row in written} == {

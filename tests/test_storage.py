@@ -109,6 +109,13 @@ def test_verify_finds_every_flipped_bit_and_truncation(
     assert storage.verify(folder, expected) == ["inner/file"]
 
 
+def test_lines_come_back_as_they_were(tmp_path: Path) -> None:
+    records = [{"text": "房间\u2028很好\n"}, {"text": "", "numbers": [1, 0.5, None]}]
+    storage.write_json_lines(tmp_path / "lines.jsonl", records)
+    assert (tmp_path / "lines.jsonl").read_bytes().count(b"\n") == 2
+    assert list(storage.read_json_lines(tmp_path / "lines.jsonl")) == records
+
+
 def test_checksums_skip(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     (tmp_path / "manifest.json").write_text("m")

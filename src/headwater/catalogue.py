@@ -77,13 +77,18 @@ def find_stage(name: str, root: Path) -> tuple[Run, str | None]:
     return find_run(name, root), None
 
 
-def command_to(verb: str, run: Run, root: Path | None) -> str:
+def command_to(verb: str, run: Run, root: Path) -> str:
     """The command line that does `verb` with a run, as the user would type it here."""
     program = sys.argv[0]
     found = shutil.which("headwater")
     if Path(program).name != "headwater" or (found and Path(found).resolve() == Path(program).resolve()):
         program = "headwater"
-    return f"{program} {verb} {run.name}" + (f" --runs {root}" if root else "")
+    return f"{program} {verb} {run.name}{_option(root)}"
+
+
+def _option(root: Path) -> str:
+    """What names the folder of runs on a command line; nothing where it is found without."""
+    return "" if root == runs_root() else f" --runs {root}"
 
 
 def table(root: Path) -> str:
@@ -92,8 +97,9 @@ def table(root: Path) -> str:
     if not runs and not studies:
         if not root.is_dir() and root.exists():
             raise UserError(f"{root} is a file, not a folder of runs: give a folder with --runs.")
-        folder = "" if root == runs_root() else f" --runs {root}"
-        return f"There are no runs in {root} yet: `headwater run recipes/quickstart.yaml{folder}` makes the first."
+        return (
+            f"There are no runs in {root} yet: `headwater run recipes/quickstart.yaml{_option(root)}` makes the first."
+        )
     width = max((len(run.name) for run in runs), default=0)
     lines = []
     for run in runs:

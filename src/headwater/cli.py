@@ -6,10 +6,9 @@ import sys
 
 import typer
 
-from headwater.commands import examining, exchange, runs, talking
+from headwater.commands import examining, exchange, feedback, runs, talking
 from headwater.cores import keep_threads_on_their_cores
 from headwater.endings import Commands
-from headwater.feedback import commands as feedback
 from headwater.steps import STEPS
 
 

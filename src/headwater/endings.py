@@ -15,6 +15,9 @@ from typer.core import TyperGroup
 
 from headwater.errors import Interrupted, UserError
 
+REFUSED, INTERRUPTED = 2, 130
+"""Exit codes: of a command that could not do what it was asked, and of one that was stopped."""
+
 STOPPED = "Stopped; the same command goes on from here."
 
 
@@ -27,15 +30,15 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Interrupted:
-            return _end(STOPPED, 130)
+            return _end(STOPPED, INTERRUPTED)
         except KeyboardInterrupt:
-            return _end("", 130)
+            return _end("", INTERRUPTED)
         except UserError as error:
-            return _end(str(error), 2)
+            return _end(str(error), REFUSED)
         except Exception as error:
             if (sentence := _sentence(error)) is None:
                 raise
-            return _end(sentence, 2)
+            return _end(sentence, REFUSED)
 
 
 def _sentence(error: Exception) -> str | None:
@@ -68,7 +71,7 @@ def stoppable() -> Iterator[None]:
     """
 
     def at_once(_number: int, _frame: FrameType | None) -> None:
-        os._exit(130)
+        os._exit(INTERRUPTED)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for number in numbers:

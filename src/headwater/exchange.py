@@ -100,7 +100,7 @@ def load(folder: Path) -> tuple[Model, Tokenizer | None]:
 
     Raises UserError where a file is missing or damaged, or the two do not belong together.
     """
-    model, _ = load_model(folder)
+    model = load_model(folder)
     if not (folder / "tokenizer.json").is_file():
         return model, None
     tokenizer = Tokenizer.load(folder)

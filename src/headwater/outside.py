@@ -84,8 +84,8 @@ def refuse_empty_shares(recipe: Recipe, run: Run, stages: Sequence[str]) -> None
     samples = run.manifest("samples")
     if recipe.dialogues is None or samples is None:
         return
-    from headwater.stages.feedback import RANKED
-    from headwater.stages.judged import no_ranking, shares_to_ask
+    from headwater.feedback.collecting import RANKED, no_ranking
+    from headwater.rlhf.asking import shares_to_ask
     from headwater.tasks.task import no_prompt
 
     prompts, compared = (samples["metrics"][f"dialogue_{kind}"] for kind in ("prompts", "comparisons"))

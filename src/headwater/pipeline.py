@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,8 +129,7 @@ def closing(run: Run, commands: Mapping[str, str]) -> str:
     lines = []
     answers = run.stage("evaluate") / "answers.jsonl"
     if answers.is_file():
-        with answers.open(encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
+        rows = list(storage.read_json_lines(answers))
         lines.append(f"Three of {len(rows):,} answers, before and after PPO:")
         for row in rows[:: max(1, len(rows) // 3)][:3]:
             lines += [f"  {row['prompt']} …", f"    before: {row['before']}", f"    after:  {row['after']}"]

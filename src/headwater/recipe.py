@@ -107,7 +107,7 @@ def _check_relations(recipe: Recipe) -> None:
     """Raises UserError where settings that are right alone do not fit each other: before any stage has run."""
     from headwater.corpus.samples import rated_set
     from headwater.models.presets import config_of
-    from headwater.objectives.registry import check_fits
+    from headwater.objectives.pretraining import check_fits
     from headwater.steps import step_of
 
     step_of(recipe.until)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from headwater.errors import UserError
 
@@ -42,6 +44,18 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         if is_disk_full(error):
             raise disk_full(path) from error
         raise
+
+
+def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """JSON Lines, one record per line, as `write_atomically` writes them."""
+    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file that `write_json_lines` wrote."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
 
 
 def fsync_file(path: Path) -> None:

@@ -7,8 +7,10 @@ import ppo_speed
 from headwater.models.layout import load_model
 
 TINY = Namespace(
-    layers=1, width=16, heads=1, vocabulary=300, prompts=4, prompt_tokens=3, new_tokens=5, epochs=2, minibatches=2
-)
+    layers=1, width=16, heads=1, vocabulary=300, prompts=4, prompt_tokens=3, new_tokens=5, epochs=2, minibatches=2,
+    lora=None,
+)  # fmt: skip
+WITH_ADAPTERS = Namespace(**vars(TINY) | {"lora": 2})
 
 
 def test_the_ratio_is_to_the_faster_of_trl():
@@ -28,19 +30,21 @@ def test_prompts_have_one_length_and_no_padding(tmp_path):
     assert min(min(prompt) for prompt in prompts) > max(ppo_speed.PAD, ppo_speed.EOS)
 
 
-def test_headwater_does_a_whole_iteration(tmp_path):
-    material = ppo_speed.random_material(tmp_path, TINY)
-    assert load_model(tmp_path / "reward")[0].kind == "reward"
-    iteration = ppo_speed.headwater_way(material, TINY, "fp32")  # it counts its updates itself
+@pytest.mark.parametrize("given", [TINY, WITH_ADAPTERS], ids=["whole", "adapters"])
+def test_headwater_does_a_whole_iteration(tmp_path, given):
+    material = ppo_speed.random_material(tmp_path, given)
+    assert load_model(tmp_path / "reward").kind == "reward"
+    iteration = ppo_speed.headwater_way(material, given, "fp32")  # it counts its updates itself
     iteration()
     iteration()
 
 
 @pytest.mark.slow
-def test_trl_does_a_whole_iteration(tmp_path):
+@pytest.mark.parametrize("given", [TINY, WITH_ADAPTERS], ids=["whole", "adapters"])
+def test_trl_does_a_whole_iteration(tmp_path, given):
     pytest.importorskip("trl")
-    material = ppo_speed.random_material(tmp_path, TINY)
-    iteration = ppo_speed.trl_way(material, TINY, autocast=False)
+    material = ppo_speed.random_material(tmp_path, given)
+    iteration = ppo_speed.trl_way(material, given, autocast=False)
     iteration()
 
 

@@ -33,6 +33,12 @@ def test_clients_ask_at_once_and_read_the_streams(tmp_path):
     assert all(0 < each.first_token <= seconds for each in answered)
 
 
+def test_a_model_is_asked_for_by_the_name_that_the_server_gives_it(tmp_path):
+    alone, made = write_model(tmp_path / "tiny"), write_model(tmp_path / "own" / "ppo" / "model")
+    (tmp_path / "own" / "recipe.yaml").write_text("run: own\n")
+    assert (serve_speed.called(alone), serve_speed.called(made)) == ("tiny", "own/ppo")
+
+
 @pytest.mark.slow
 def test_both_servers_are_measured(tmp_path, monkeypatch):
     pytest.importorskip("transformers")

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from headwater.models.model import Model
+from headwater.objectives.pretraining import MASK_SHARE
 from headwater.objectives.registry import objective_class
 from headwater.objectives.supervised import Span
+from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.settings import PpoSettings
 from headwater.training.batch import Batch, Row, collate
 from tiny import tiny_config, tiny_model
@@ -80,18 +82,22 @@ def rankings(objective: Any) -> Groups:
 
 
 def episodes(objective: Any, sources: bool = False) -> Groups:
-    """Every value that an estimator of the advantages may need; perhaps with what an encoder reads."""
+    """What the estimator of the advantages needs; perhaps with what an encoder reads."""
+    estimator = ESTIMATORS[objective.settings.estimator]
     rows = []
     for text in texts(least=6):
         ids = torch.tensor(text)
         generator = torch.Generator().manual_seed(len(text))
         draw = lambda size=len(text) - 1, source=generator: torch.randn(size, generator=source)  # noqa: E731
         values = {"mask": (torch.arange(len(text) - 1) >= 2).float(), "targets": ids[1:].clone()}
-        values |= {"old_log_probabilities": draw() / 10 - 4, "advantages": draw(), "old_values": draw() / 10}
-        values["returns"] = draw() / 5
-        if not objective.estimator.critic:  # what falls must be able to: towards a ratio of 0, or to the reference
-            values["advantages"] = torch.full((len(text) - 1,), -float(not objective.estimator.kl_in_loss))
-        row = Row(ids[:-1], values | {"reference": -draw().abs() - 1}, {"critic_only": 0, "beta": 0.5})
+        values |= {"old_log_probabilities": draw() / 10 - 4, "advantages": draw()}
+        if estimator.critic:
+            values |= {"old_values": draw() / 10, "returns": draw() / 5}
+        else:  # what falls must be able to: towards a ratio of 0, or to the reference
+            values["advantages"] = torch.full((len(text) - 1,), -float(not estimator.kl_in_loss))
+        if estimator.kl_in_loss:
+            values["reference"] = -draw().abs() - 1
+        row = Row(ids[:-1], values, {"critic_only": 0, "beta": 0.5})
         row.source = ids[: len(text) % 4 + 1] if sources else None
         rows.append([row])
     return rows
@@ -129,8 +135,10 @@ CASES = {  # an objective's name, perhaps with a variant after a comma
     "causal": Case(made("causal"), one(), of_texts),
     "prefix": Case(made("prefix", 3), one(), of_texts),
     "supervised": Case(made("supervised"), one(), dialogues),
-    "masked": Case(made("masked", 4, 60, words, 3, (0, 1, 2, 3)), one("masked", form="encoder"), of_texts),
-    "denoising": Case(made("denoising", list(range(50, 60)), 3, start=0), one(**PAIR), of_texts),
+    "masked": Case(
+        made("masked", 4, 60, words, 3, (0, 1, 2, 3), share=MASK_SHARE), one("masked", form="encoder"), of_texts
+    ),
+    "denoising": Case(made("denoising", list(range(50, 60)), 3, start=0, share=MASK_SHARE), one(**PAIR), of_texts),
     "sequence": Case(made("sequence", 0), one(**PAIR), pairs),
     "classification": Case(made("classification"), one("class", classes=3, form="encoder"), labelled),
     "span": Case(made("span"), one("span", form="encoder"), answers),

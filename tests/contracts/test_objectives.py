@@ -7,7 +7,8 @@ import torch
 
 from headwater.corpus.shards import Shards, TokenisedDocument, write_shards
 from headwater.models.heads import IGNORED
-from headwater.objectives.registry import OBJECTIVES, PRETRAINING
+from headwater.objectives.pretraining import PRETRAINING
+from headwater.objectives.registry import OBJECTIVES
 from headwater.training.engine import Engine
 from headwater.training.source import DocumentRows, Examples
 from objectives import CASES, texts

@@ -16,7 +16,7 @@ from headwater.models.config import TransformerConfig
 from headwater.models.convolutional import ConvolutionalConfig, TextConvolutionConfig
 from headwater.models.ensemble import Ensemble
 from headwater.models.generate import Sampling, generate
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, read_config, save_model
 from headwater.models.model import CONFIGS, Model
 from headwater.models.recurrent import RecurrentConfig
 from headwater.objectives.causal import CausalLM
@@ -81,7 +81,7 @@ def test_fresh_weights_depend_on_the_seed_alone(config, scheme):
 def test_a_model_read_from_disk_is_the_one_written(config, kind, tmp_path):
     model = model_of(config, kind)
     save_model(model, tmp_path, pad=0, eos=1)
-    found, written = load_model(tmp_path)
+    found, written = load_model(tmp_path), read_config(tmp_path)
     assert (found.config, found.kind) == (config, kind)
     assert written["model_type"] == "headwater"
     assert same_weights(weights_of(found), weights_of(model))

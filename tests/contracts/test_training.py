@@ -9,11 +9,11 @@ import torch
 
 from headwater.corpus.shards import Shards, TokenisedDocument, write_shards
 from headwater.objectives.causal import CausalLM
-from headwater.objectives.preference import Preference, Rankings
+from headwater.objectives.preference import Preference
 from headwater.training.batch import collate, split_by_tokens
 from headwater.training.engine import Engine
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
-from headwater.training.source import DocumentStream, Examples
+from headwater.training.source import DocumentStream, Examples, GroupedExamples
 from tiny import GivenUpdates, learner, lively_model, same_weights, tiny_model, weights_of
 
 
@@ -58,7 +58,7 @@ def test_rankings_accumulate_exactly_too():
     groups += [objective.prepare([[11, 5], [6]], [1, 0], 9)]
     found = [
         gradients(
-            Rankings(groups, seed=0, epochs=1, groups_per_update=4, budget=budget).take(),
+            GroupedExamples(groups, seed=0, epochs=1, groups_per_update=4, budget=budget).take(),
             objective,
             tiny_model("reward"),
         )

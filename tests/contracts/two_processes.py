@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import distributed
 
+from headwater.models.sampling import Sampling
 from headwater.objectives.causal import CausalLM
 from headwater.objectives.policy import Policy
-from headwater.rlhf.rollouts import Rollouts
+from headwater.rlhf import rollouts
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.settings import PpoSettings
 from headwater.training.batch import split_by_tokens
 from headwater.training.engine import Engine
@@ -51,9 +53,9 @@ def ppo() -> tuple[Engine, list[str]]:
     )
     critic, reference = tiny_model("critic"), copy.deepcopy(policy)
     scorer = lambda answers: torch.tensor([float(sum(answer.ids) % 5) for answer in answers])  # noqa: E731
-    source = Rollouts(
-        policy, critic, reference, scorer, [[1, 2], [3, 4, 5]], given, stop_tokens=tuple(range(20)), seed=1, budget=12
-    )
+    rollouts.BUDGET = 12  # several micro-batches per update
+    actors, sampling = Actors(policy, critic, reference, scorer), Sampling(4, stop_tokens=tuple(range(20)))
+    source = rollouts.Rollouts(actors, [[1, 2], [3, 4, 5]], given, sampling, seed=1)
     learners = {"policy": learner(policy, epsilon=1e-5), "critic": learner(critic, epsilon=1e-5)}
     return Engine(learners, source, Policy(given)), ["value_loss"]
 

@@ -52,16 +52,13 @@ def test_any_text_round_trips_without_control_tokens(tokenizer, text):
     assert tokenizer.encode_batch([text]) == [ids]
 
 
-@given(data=st.binary())
-def test_any_bytes_round_trip(tokenizer, data):
-    ids = tokenizer.encode_bytes(data)
-    assert tokenizer.decode_bytes(ids) == data
+def test_any_bytes_can_be_written(tokenizer):
+    assert {bytes([byte]) for byte in range(256)} <= set(map(tokenizer.bytes_of, range(tokenizer.vocabulary)))
 
 
 @given(text=st.text())
 def test_bytes_and_text_agree(tokenizer, text):
     ids = tokenizer.encode(text)
-    assert tokenizer.encode_bytes(text.encode()) == ids
     assert b"".join(tokenizer.bytes_of(token) for token in ids) == text.encode()
 
 

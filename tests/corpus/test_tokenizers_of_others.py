@@ -216,10 +216,9 @@ def test_spelt_control_tokens_really_were_a_danger(t5):
     assert 1 in plain.encode("the </s>", add_special_tokens=False).ids
 
 
-@given(data=st.binary(max_size=40))
-def test_any_bytes_round_trip_where_bytes_are_the_alphabet(chatting, data):
+def test_any_bytes_can_be_written_where_bytes_are_the_alphabet(chatting):
     found = loaded(chatting)
-    assert found.decode_bytes(found.encode_bytes(data)) == data
+    assert {bytes([byte]) for byte in range(256)} <= set(map(found.bytes_of, range(found.vocabulary)))
 
 
 def test_a_tokenizer_that_does_not_work_on_bytes_says_so(bert):

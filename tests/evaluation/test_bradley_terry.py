@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from headwater.errors import UserError
-from headwater.evaluation.bradley_terry import Outcome, bradley_terry, fit, outcomes_of
+from headwater.evaluation.bradley_terry import Outcome, bradley_terry, fit
 from headwater.evaluation.win_rate import win_rate
 
 
@@ -61,7 +61,11 @@ def test_it_is_an_unpenalised_logistic_regression() -> None:
 
 def test_of_two_policies_it_says_what_the_win_rate_says() -> None:
     before, after = [0, 1, 2, 3, 3], [1, 1, 3, 2, 4]
-    strengths = bradley_terry(outcomes_of({"before": before, "after": after}))
+    outcomes = [
+        Outcome(prompt, "before", "after", 1.0 if old > new else 0.0 if old < new else 0.5)
+        for prompt, (old, new) in enumerate(zip(before, after, strict=True))
+    ]
+    strengths = bradley_terry(outcomes)
     rate = win_rate(before, after).rate
     assert strengths[1].strength == pytest.approx(math.log(rate / (1 - rate)))
     assert strengths[0].comparisons == strengths[1].comparisons == 5

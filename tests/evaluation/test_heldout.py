@@ -10,7 +10,7 @@ import torch
 from headwater.corpus.shards import Shards, TokenisedDocument, write_shards
 from headwater.evaluation.heldout import HeldOutTargets, HeldOutText, target_counts, target_losses, unigram_losses
 from headwater.objectives.causal import CausalLM
-from headwater.objectives.registry import PRETRAINING
+from headwater.objectives.pretraining import MASK_SHARE, PRETRAINING
 from headwater.training.batch import collate
 from tiny import tiny_model
 from words import CHINESE, ENGLISH, small_tokenizer
@@ -41,7 +41,7 @@ def test_a_target_never_seen_has_a_finite_loss():
 
 def test_target_losses_are_those_of_the_objective():
     model = tiny_model(vocabulary=TOKENIZER.vocabulary, form="encoder", kind="masked")
-    objective = PRETRAINING["masked"].make(TOKENIZER, 3)
+    objective = PRETRAINING["masked"].make(TOKENIZER, 3, MASK_SHARE)
     rows = [objective.prepare(TOKENIZER.encode(text), index) for index, text in enumerate((ENGLISH, CHINESE))]
     losses, targets = target_losses(objective, model, rows)
     assert len(losses) == len(targets) == objective.counts(collate(rows))["loss"]
@@ -54,7 +54,7 @@ def test_target_losses_are_those_of_the_objective():
 ])  # fmt: skip
 def test_what_is_said_of_a_model(shards, name, form, kind):
     model = tiny_model(kind, vocabulary=TOKENIZER.vocabulary, form=form, decoder_layers=2 * (form == "encoder-decoder"))
-    heldout = HeldOutTargets(PRETRAINING[name].make(TOKENIZER, 3), shards, shards, TOKENIZER, 32)
+    heldout = HeldOutTargets(PRETRAINING[name].make(TOKENIZER, 3, MASK_SHARE), shards, shards, TOKENIZER, 32)
     assert heldout.quick(model) == heldout.quick(model)
     found = heldout.whole(model)
     assert found["heldout_loss"] == pytest.approx(math.log(TOKENIZER.vocabulary), rel=0.1)

@@ -11,8 +11,8 @@ import torch
 from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.evaluation.probe import Examples, mean_states, probe_accuracy
+from headwater.inspection.probe import labelled, probe
 from headwater.models.layout import save_model
-from headwater.probe import labelled, probe
 from tiny import tiny_model
 from words import small_tokenizer
 

@@ -7,30 +7,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from headwater.errors import UserError
 from headwater.evaluation.lexicon import Lexicon, read_lexicon
-from headwater.evaluation.safety import Question, measure, questions, refuses, wilson
+from headwater.evaluation.safety import Question, measure, questions, refuses
 from headwater.evaluation.safety_prompts import HARMFUL, HARMLESS
 
 MEMBER = "glin_profanity/data/dictionaries/{}.json"
-
-
-@given(st.integers(1, 400).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
-def test_wilson_is_that_of_scipy(counts: tuple[int, int]) -> None:
-    from scipy.stats import binomtest
-
-    found, expected = wilson(*counts), binomtest(*counts).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert found.low <= found.share <= found.high
-
-
-def test_no_share_of_nothing() -> None:
-    for count, total in ((0, 0), (3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match="is no share"):
-            wilson(count, total)
 
 
 def test_every_harmful_question_has_its_look_alike() -> None:

@@ -85,15 +85,6 @@ def test_ceiling_of_perfect_and_of_random_raters() -> None:
     assert rater_ceiling(noisy, minimum_gap=1).accuracy > rater_ceiling(noisy).accuracy > 0.75
 
 
-def test_ceiling_stays_within_a_source() -> None:
-    # Between the sources the order is certain, within them it is chance.
-    generator = np.random.default_rng(2)
-    ratings = [*generator.integers(-4, -1, size=(80, 8)).tolist(), *generator.integers(2, 5, size=(80, 8)).tolist()]
-    within = rater_ceiling(ratings, ["a"] * 80 + ["b"] * 80, resamples=20)
-    assert within.accuracy < 0.6
-    assert rater_ceiling(ratings, resamples=20).accuracy > 0.7
-
-
 def test_ceiling_needs_two_ratings() -> None:
     with pytest.raises(UserError, match="two ratings"):
         rater_ceiling([[1], [2]])

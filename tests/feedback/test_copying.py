@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from dialogues import lines
-from headwater.feedback.bringing import import_comparisons, import_file
+from headwater.corpus.rated import RatedSentence
 from headwater.feedback.comparisons import Comparison, Turn
-from headwater.feedback.copying import last_word
-from headwater.feedback.ratings import LABELS, PEOPLE, Origin, RatedSentence, import_ratings
+from headwater.feedback.copying import NO_TIME, last_word
+from headwater.feedback.importing import import_comparisons, import_file
+from headwater.feedback.ratings import LABELS, PEOPLE, PublishedSource, import_ratings
 from headwater.feedback.store import Store
-from headwater.stages.judged import NO_TIME
 
 HI = {"prompt": "Hi", "annotator": "Ada"}
 
@@ -35,9 +35,11 @@ def test_what_somebody_imports_is_a_new_word(store: Store, tmp_path: Path, recor
     assert last_word(store) == first
 
 
-@pytest.mark.parametrize("origin", [PEOPLE, LABELS])
-def test_the_ratings_that_a_stage_brings_are_none(store: Store, origin: Origin) -> None:
-    import_ratings(store, [RatedSentence("1", "Good.", "films", "train", [1])], {"films": "Write."}, origin=origin)
+@pytest.mark.parametrize("published", [PEOPLE, LABELS])
+def test_the_ratings_that_a_stage_brings_are_none(store: Store, published: PublishedSource) -> None:
+    import_ratings(
+        store, [RatedSentence("1", "Good.", "films", "train", [1])], {"films": "Write."}, published=published
+    )
     assert store.counts()["judgement"] == 1
     assert last_word(store) == ""
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.corpus.rated import RatedSentence
 from headwater.errors import UserError
 from headwater.feedback.derive import derive_rankings, group_by_mean, mix
-from headwater.feedback.ratings import RatedSentence, import_ratings
+from headwater.feedback.ratings import import_ratings
 from headwater.feedback.store import Store
 
 

@@ -12,8 +12,8 @@ import pytest
 from trl.data_utils import is_conversational, maybe_apply_chat_template
 
 from headwater.errors import UserError
-from headwater.feedback.bringing import import_file
 from headwater.feedback.exports import LAYOUTS, export
+from headwater.feedback.importing import import_file
 from headwater.feedback.judgements import Groups, Judgement, Verdict
 from headwater.feedback.queue import Queue
 from headwater.feedback.reader import Ranking

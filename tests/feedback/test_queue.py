@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -15,13 +15,14 @@ from headwater.feedback.adjudication import opinions, waiting
 from headwater.feedback.answers import is_to_be_judged
 from headwater.feedback.assignments import seen_order
 from headwater.feedback.checks import AlreadyJudged
-from headwater.feedback.judgements import Verdict
+from headwater.feedback.judgements import SKIP, Verdict
 from headwater.feedback.people import disable, enable
 from headwater.feedback.progress import progress
 from headwater.feedback.queue import Queue
 from headwater.feedback.store import Store
 
 START = 1_700_000_000
+SKIPPED = Verdict(flags=[SKIP])
 
 
 @dataclass
@@ -118,18 +119,16 @@ def test_several_people_judge_one_task_and_nobody_twice(work: Work) -> None:
         work.queue.judge(work.ada, task, "2", Verdict(ranking=work.order(1, 0)))
     assert refused.value.earlier == 1
     assert work.queue.judge(work.ada, task, "1", Verdict(ranking=work.order(0, 1))) == 1
-    work.queue.skip(work.bo, task, "3", note="no idea")
+    work.queue.judge(work.bo, task, "3", replace(SKIPPED, note="no idea"))
     assert work.queue.next_task(work.bo) is None
     given = work.queue.next_task(cy)
     assert given is not None
     assert given.task == task
     found = progress(work.store, work.bo)
     assert (found.tasks, found.wanted, found.judged, found.finished) == (1, 2, 1, 0)
-    assert (found.own, found.own_skipped, found.own_left) == (0, 1, 0)
-    gold = work.task(gold=work.order(0, 1))
+    assert (found.own, found.own_left) == (0, 0)
+    work.task(gold=work.order(0, 1))
     work.queue.set_wanted(1)
-    with pytest.raises(UserError, match="is a gold question"):
-        work.queue.set_wanted(1, [gold])
     assert progress(work.store, cy).finished == 1
     assert progress(work.store, cy).own_left == 0
 
@@ -138,7 +137,7 @@ def test_undo_shows_what_was_said_and_a_correction_takes_its_place(work: Work) -
     assert work.queue.last_judged(work.ada) is None
     tasks = [work.task(), work.task()]
     first = work.queue.judge(work.ada, tasks[0], "1", Verdict(ranking=work.order(0, 1, 2, 3), milliseconds=4000))
-    second = work.queue.skip(work.ada, tasks[1], "2")
+    second = work.queue.judge(work.ada, tasks[1], "2", SKIPPED)
     given, said = work.queue.last_judged(work.ada) or pytest.fail("nothing to undo")
     assert (given.task, given.until, said["id"], said["flags"]) == (tasks[1], None, second, ["skip"])
     given, said = work.queue.last_judged(work.ada, before=second) or pytest.fail("nothing to undo")
@@ -262,7 +261,7 @@ def test_an_adjudicator_settles_what_contradicts(work: Work) -> None:
     for adjudicator in (judge, second):  # each has one of the two before them
         assert progress(work.store, adjudicator).own_left == 1
     assert [(said.name, said.note) for said in opinions(work.store, third)] == [("Ada", None), ("Bo", "sure")]
-    work.queue.skip(second, against, "s")
+    work.queue.judge(second, against, "s", SKIPPED)
     assert waiting(work.store) == [against, third]
     work.queue.judge(judge, third, "e", Verdict(ranking=work.order(1, 0)))
     assert waiting(work.store) == [against]
@@ -338,5 +337,5 @@ def test_an_answer_is_to_be_judged_until_something_is_said_of_it(work: Work) -> 
     assert not is_to_be_judged(work.store, work.ada, free)
     work.queue.judge(work.ada, task, "a", Verdict(ranking=work.order(0, 1, 2, 3)))
     assert not is_to_be_judged(work.store, work.ada, answer)
-    work.queue.skip(work.bo, task, "b")  # they may come back to it
+    work.queue.judge(work.bo, task, "b", SKIPPED)  # they may come back to it
     assert is_to_be_judged(work.store, work.bo, answer)

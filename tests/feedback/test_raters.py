@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import kendalltau
 from sklearn.metrics import cohen_kappa_score
 
-from headwater.feedback.judgements import Verdict
+from headwater.feedback.judgements import SKIP, Verdict
 from headwater.feedback.queue import Queue
 from headwater.feedback.rater_agreement import agreement
 from headwater.feedback.raters import gold_accuracy, is_right, reading_seconds, speeds
@@ -47,7 +47,7 @@ def filled(store: Store, tasks: int, seed: int) -> dict[str, list[dict[int, int]
             if given:
                 queue.judge(person, task, f"{name} {number}", Verdict(ranking=ranking_of(given)))
             else:
-                queue.skip(person, task, f"{name} {number}")
+                queue.judge(person, task, f"{name} {number}", Verdict(flags=[SKIP]))
     return said
 
 
@@ -142,7 +142,7 @@ def test_gold_accuracy(store: Store) -> None:
         task = store.add_task("ranking", prompt, [a, b, c], shown=[a, b, c], gold=[[a], [b, c]])
         queue.judge(ada, task, f"a{number}", Verdict(ranking=[[a], [c], [b]] if number < 8 else [[b], [a], [c]]))
         if number < 3:
-            queue.skip(bo, task, f"b{number}")
+            queue.judge(bo, task, f"b{number}", Verdict(flags=[SKIP]))
     (found,) = gold_accuracy(store)
     assert (found.name, found.right, found.questions, found.accuracy) == ("Ada", 8, 10, 0.8)
     # Wilson's formula, written out.

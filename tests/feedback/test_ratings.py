@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from sqlalchemy import select
 
+from headwater.corpus.rated import RatedSentence
 from headwater.errors import UserError
+from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.ratings import (
-    ANONYMOUS,
+    AXIS,
     PUBLISHED,
-    RatedSentence,
     import_ratings,
-    parse_sentence,
-    read_sentences,
 )
+from headwater.feedback.schema import RESPONSE
 from headwater.feedback.store import Store
 
 INSTRUCTIONS = {"film-reviews": "Write a line of a film review.", "shop-reviews": "Write a line of a product review."}
@@ -37,6 +35,12 @@ def sentences(n: int = 12) -> list[RatedSentence]:
     ]
 
 
+def answers(store: Store) -> dict[int, tuple[str, str]]:
+    """{id: (its name in the data, text)}"""
+    with store.reading() as connection:
+        return {row.id: (row.origin, row.text) for row in connection.execute(select(RESPONSE))}
+
+
 def test_each_rating_is_one_judgement_of_nobody_in_particular(store: Store) -> None:
     assert import_ratings(store, sentences(), INSTRUCTIONS) == 36
     counts = store.counts()
@@ -47,16 +51,19 @@ def test_each_rating_is_one_judgement_of_nobody_in_particular(store: Store) -> N
     assert {row["kind"] for row in said} == {"rating"}
     assert {row["made"] for row in said} == {PUBLISHED}
     rated = store.mean_ratings()
-    assert [(r.origin, r.text, r.ratings) for r in rated] == [(s.id, s.text, sorted(s.ratings)) for s in sentences()]
+    assert [answers(store)[r.response] for r in rated] == [(s.id, s.text) for s in sentences()]
+    assert [r.mean for r in rated] == [pytest.approx(sum(s.ratings) / len(s.ratings)) for s in sentences()]
     by_id = {row["id"]: row for row in said}
     assert all(by_id[j]["response_id"] == r.response for r in rated for j in r.judgements)
+    given = [[by_id[j]["axes"][AXIS] for j in r.judgements] for r in rated]
+    assert given == [s.ratings for s in sentences()]
 
 
 def test_a_sentence_stays_in_its_share(store: Store) -> None:
     import_ratings(store, sentences(), INSTRUCTIONS)
     for share in ("train", "select", "judge", "prompt"):
         for source in INSTRUCTIONS:
-            found = {rated.origin for rated in store.mean_ratings(share, source)}
+            found = {answers(store)[rated.response][0] for rated in store.mean_ratings(share, source)}
             assert found == {s.id for s in sentences() if (s.share, s.source) == (share, source)}
 
 
@@ -91,41 +98,6 @@ def test_an_interrupted_import_leaves_nothing(store: Store) -> None:
     with pytest.raises(UserError, match="twice"):
         import_ratings(store, broken, INSTRUCTIONS)
     assert set(store.counts().values()) == {0}
-
-
-GOOD = {"id": "film-1", "text": "Fine.", "source": "film-reviews", "share": "train", "ratings": [1, -4], "mean": -1.5}
-
-
-def test_reading_names_the_line(tmp_path: Path) -> None:
-    path = tmp_path / "reviews.jsonl"
-    path.write_text(json.dumps(GOOD) + "\n\n" + json.dumps({**GOOD, "ratings": []}) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"line 3 .*ratings"):
-        list(read_sentences(path))
-    path.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(UserError, match="UTF-8"):
-        list(read_sentences(path))
-    with pytest.raises(UserError, match="no rated sentences"):
-        list(read_sentences(tmp_path / "absent.jsonl"))
-
-
-@given(
-    st.sampled_from(sorted(GOOD)),
-    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists(st.none() | st.floats(), max_size=3),
-)
-def test_a_line_is_whole_or_a_user_error(key: str, value: object) -> None:
-    try:
-        sentence = parse_sentence(json.dumps({**GOOD, key: value}), "here")
-    except UserError:
-        return
-    assert sentence.text.strip()
-    assert sentence.ratings
-    assert all(abs(float(rating)) < float("inf") for rating in sentence.ratings)
-
-
-@given(st.text(max_size=20))
-def test_any_text_is_whole_or_a_user_error(line: str) -> None:
-    with pytest.raises(UserError):
-        parse_sentence(line, "here")
 
 
 def test_the_name_claims_no_person() -> None:

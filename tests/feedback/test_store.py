@@ -16,7 +16,8 @@ from headwater.errors import UserError
 from headwater.feedback import events
 from headwater.feedback.checks import AlreadyJudged
 from headwater.feedback.judgements import Groups, Judgement
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.schema import ANNOTATOR, EVENT
+from headwater.feedback.store import Store
 
 
 def weak_orders(items: list[int]) -> list[Groups]:
@@ -101,7 +102,11 @@ def test_a_corrected_rating_leaves_the_mean(scene) -> None:
     rating("1", 1.0)
     rating("2", 3.0, old=rating("3", -4.0))
     (rated,) = scene.store.mean_ratings("train", "films")
-    assert (rated.response, rated.text, rated.mean, rated.ratings) == (scene.answers[0], "answer 0", 2.0, [1.0, 3.0])
+    assert (rated.response, rated.prompt, rated.mean) == (scene.answers[0], scene.prompt, 2.0)
+    assert [row["axes"] for row in scene.store.judgements() if row["id"] in rated.judgements] == [
+        {"fluent": 1},
+        {"fluent": 3},
+    ]
 
 
 def test_ratings_on_several_axes_need_a_name(scene) -> None:
@@ -191,7 +196,7 @@ def test_history_cannot_be_rewritten_under_the_same_last_hash(tmp_path: Path) ->
         for name in ("Ada", "Bo", "Cy"):
             store.add_annotator(name)
         with store.reading() as connection:
-            entry = dict(connection.execute(select(events.DIARY).where(events.DIARY.c.sequence == 2)).mappings().one())
+            entry = dict(connection.execute(select(EVENT).where(EVENT.c.sequence == 2)).mappings().one())
     forged = events.entry_hash({**entry, "made": entry["made"] + 1})
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TRIGGER event_no_update")
@@ -270,7 +275,7 @@ def test_a_half_written_transaction_is_gone(tmp_path: Path) -> None:
 
 def test_who_reads_sees_one_state_whoever_writes_meanwhile(store: Store) -> None:
     store.add_annotator("Ada")
-    names = select(TABLES["annotator"].c.name)
+    names = select(ANNOTATOR.c.name)
     with store.reading() as connection:
         assert connection.execute(names).scalars().all() == ["Ada"]
         store.add_annotator("Bo")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from headwater.diagnose import diagnose_folder, diagnose_model
+from headwater.inspection.diagnose import diagnose_folder, diagnose_model
 from headwater.models.config import Patches
 from headwater.models.diagnosis import SPREAD, Diagnosis, LayerSignal, diagnose
 from headwater.models.layout import save_model

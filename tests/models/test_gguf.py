@@ -20,7 +20,7 @@ from headwater.models.config import RopeScaling
 from headwater.models.gguf import half_split, interleaved, unpack_gguf
 from headwater.models.gguf_export import write_gguf
 from headwater.models.gguf_file import read_gguf
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, read_config, save_model
 from tiny import lively_model, same_weights, weights_of
 
 TEXTS = [f"The {noun} of the {place}, number {i * 37}: 博物馆{i}。" for i in range(6) for noun in ("museum", "river", "library")
@@ -61,7 +61,7 @@ def test_a_gguf_of_ours_loads_in_transformers_with_the_same_logits(folder, tmp_p
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", gguf_file="model.gguf", dtype=torch.float32).eval()
     ids = torch.randint(5, VOCABULARY, (4, 20), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected, found = theirs(input_ids=ids).logits, load_model(folder)[0](ids)
+        expected, found = theirs(input_ids=ids).logits, load_model(folder)(ids)
     assert float(expected.std()) > 0.1
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
@@ -70,7 +70,7 @@ def test_there_and_back_nothing_changes(folder, tmp_path):
     (tmp_path / "back").mkdir()
     write_gguf(folder, tmp_path / "model.gguf")
     unpack_gguf(tmp_path / "model.gguf", tmp_path / "back")
-    (first, _), (second, config) = load_model(folder), load_model(tmp_path / "back")
+    first, second, config = load_model(folder), load_model(tmp_path / "back"), read_config(tmp_path / "back")
     assert first.config == second.config
     assert same_weights(weights_of(first), weights_of(second))
     assert config["eos_token_id"] == [4, 1]
@@ -96,7 +96,7 @@ def test_extended_positions_there_and_back(scaling, tmp_path):
     (tmp_path / "back").mkdir()
     write_gguf(folder, tmp_path / "model.gguf")
     unpack_gguf(tmp_path / "model.gguf", tmp_path / "back")
-    assert load_model(tmp_path / "back")[0].config == load_model(folder)[0].config
+    assert load_model(tmp_path / "back").config == load_model(folder).config
 
 
 def test_half_the_size_is_in_16_bits(tmp_path):
@@ -106,7 +106,7 @@ def test_half_the_size_is_in_16_bits(tmp_path):
     assert (tmp_path / "half.gguf").stat().st_size < (tmp_path / "whole.gguf").stat().st_size
     (tmp_path / "back").mkdir()
     unpack_gguf(tmp_path / "half.gguf", tmp_path / "back")
-    back, whole = weights_of(load_model(tmp_path / "back")[0]), weights_of(load_model(folder)[0])
+    back, whole = weights_of(load_model(tmp_path / "back")), weights_of(load_model(folder))
     for name, weight in whole.items():
         assert torch.equal(back[name], weight.half().float() if weight.dim() > 1 else weight)
 

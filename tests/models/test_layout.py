@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from headwater.errors import UserError
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, read_config, save_model
 from tiny import lively_model, same_weights, tiny_model, weights_of
 
 KINDS = ("language-model", "reward", "critic")
@@ -27,7 +27,7 @@ CLASSES = {
 def test_what_was_saved_is_loaded_bit_for_bit(kind, changes, tmp_path):
     model = tiny_model(kind, **changes)
     save_model(model, tmp_path, pad=0, eos=4, extra={"gain": 2.0})
-    loaded, config = load_model(tmp_path)
+    loaded, config = load_model(tmp_path), read_config(tmp_path)
     assert loaded.kind == kind
     assert loaded.config == model.config
     assert same_weights(weights_of(loaded), weights_of(model))
@@ -92,7 +92,7 @@ def test_a_missing_an_extra_and_a_misshapen_weight_are_named(folder):
 
 def test_a_repeated_tied_matrix_is_no_extra_weight(folder):
     rewrite(folder, lambda weights: weights.update({"lm_head.weight": weights["model.embed_tokens.weight"].clone()}))
-    assert load_model(folder)[0].config.tied_embeddings
+    assert load_model(folder).config.tied_embeddings
 
 
 class Evil:
@@ -121,7 +121,7 @@ def test_a_truncated_file_is_refused(folder, keep):
 def test_a_flipped_bit_in_the_header_is_refused_or_harmless(folder):
     """A bit in the numbers themselves is what the manifest's checksums are for."""
     path = folder / "model.safetensors"
-    whole, expected = path.read_bytes(), weights_of(load_model(folder)[0])
+    whole, expected = path.read_bytes(), weights_of(load_model(folder))
     header = 8 + int.from_bytes(whole[:8], "little")
     refused = 0
     for place in random.Random(0).sample(range(8 * header), 200):
@@ -129,7 +129,7 @@ def test_a_flipped_bit_in_the_header_is_refused_or_harmless(folder):
         damaged[place // 8] ^= 1 << place % 8
         path.write_bytes(damaged)
         try:
-            found = weights_of(load_model(folder)[0])
+            found = weights_of(load_model(folder))
         except UserError:
             refused += 1
         else:
@@ -196,7 +196,7 @@ def test_a_damaged_configuration_is_refused(folder, content):
 def test_bf16_weights_can_be_written_and_are_read_as_fp32(tmp_path):
     model = lively_model()
     save_model(model, tmp_path, pad=0, eos=4, dtype=torch.bfloat16)
-    loaded, _ = load_model(tmp_path)
+    loaded = load_model(tmp_path)
     for name, weight in weights_of(model).items():
         assert torch.equal(weights_of(loaded)[name], weight.bfloat16().float())
 
@@ -240,6 +240,6 @@ def test_padding_of_the_source_is_none_of_the_class_head_s_business():
 
 def test_a_fresh_head_has_dropout_only_where_its_backbone_trains(tmp_path):
     save_model(tiny_model(dropout=0.5), tmp_path, pad=0, eos=4)
-    loaded, _ = load_model(tmp_path)
+    loaded = load_model(tmp_path)
     assert not loaded.with_head("reward", 1).training
     assert loaded.train().with_head("reward", 1).training

@@ -11,8 +11,9 @@ from headwater.errors import UserError
 from headwater.models.config import TransformerConfig
 from headwater.models.families import family_of
 from headwater.models.initialisation import SCHEMES
-from headwater.models.presets import PRESETS, RIVALS, build_model, config_of
+from headwater.models.presets import PRESETS, RIVALS, config_of
 from headwater.models.settings import ModelSettings
+from headwater.objectives.pretraining import build_model
 from headwater.stages.settings import PretrainSettings
 
 SMALL = {"layers": 2, "d_model": 32, "heads": 2, "context": 32}

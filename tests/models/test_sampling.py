@@ -216,7 +216,7 @@ def test_penalties_end_as_transformers_generate_does(tmp_path):
     theirs = LlamaForCausalLM(LlamaConfig(vocab_size=60, initializer_range=0.4, max_position_embeddings=64, **sizes))
     theirs.generation_config.eos_token_id = None
     theirs.save_pretrained(tmp_path)
-    ours, _ = load_model(tmp_path)
+    ours = load_model(tmp_path)
     for settings, sampling in (
         ({"repetition_penalty": 1.4}, Sampling(20, 0.0, repetition_penalty=1.4)),
         ({"no_repeat_ngram_size": 2}, Sampling(20, 0.0, no_repeat_ngram=2)),

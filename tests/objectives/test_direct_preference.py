@@ -9,11 +9,11 @@ import torch
 
 from headwater.models.generate import Answer
 from headwater.objectives.direct_preference import DirectPreference, direct_preference_loss
-from headwater.objectives.preference import Rankings
 from headwater.rlhf.best_of_n import Candidates
 from headwater.rlhf.preference_pairs import Pair, best_and_worst, pair_groups
 from headwater.training.batch import collate
 from headwater.training.engine import Engine
+from headwater.training.source import GroupedExamples
 from tiny import learner, lively_model
 
 PAIRS = [
@@ -82,7 +82,7 @@ def test_training_prefers_the_chosen_answers_and_leaves_the_reference_alone():
     policy = lively_model(vocabulary=14)
     reference = copy.deepcopy(policy).requires_grad_(False)
     objective = DirectPreference(0.5)
-    source = Rankings(pair_groups(PAIRS, reference, objective), seed=1, epochs=30, groups_per_update=2)
+    source = GroupedExamples(pair_groups(PAIRS, reference, objective), seed=1, epochs=30, groups_per_update=2)
     metrics = []
     hook = lambda _, line: metrics.append(line) or {}  # noqa: E731
     Engine({"policy": learner(policy, learning_rate=2e-3)}, source, objective, after_step=hook).fit()

@@ -13,6 +13,7 @@ from torch.nn import functional
 from headwater.corpus.segmentation import chinese_words, word_groups
 from headwater.models.heads import IGNORED
 from headwater.objectives.masked import MaskedLM
+from headwater.objectives.pretraining import MASK_SHARE
 from headwater.training.batch import collate
 from tiny import tiny_model
 from words import CHINESE, ENGLISH, small_tokenizer
@@ -27,7 +28,7 @@ def words(ids):
 
 
 def objective(seed=0):
-    return MaskedLM(MASK, TOKENIZER.vocabulary, words, seed, CONTROL)
+    return MaskedLM(MASK, TOKENIZER.vocabulary, words, seed, CONTROL, share=MASK_SHARE)
 
 
 def document(text):
@@ -128,7 +129,7 @@ def test_the_loss_is_that_of_transformers_bert(tmp_path):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     theirs = BertForMaskedLM(BertConfig(vocab_size=TOKENIZER.vocabulary, max_position_embeddings=64, **sizes)).eval()
     theirs.save_pretrained(tmp_path)
-    ours, _ = load_model(tmp_path)
+    ours = load_model(tmp_path)
     batch = collate([objective().prepare(LONG[:30], 0), objective().prepare(LONG[20:64], 1)])
     labels = batch.per_token["targets"].masked_fill(batch.per_token["targets"] == IGNORED, -100)
     with torch.no_grad():

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from headwater.errors import UserError
-from headwater.objectives.preference import Preference, Rankings, Reliability, pair_loss, plackett_luce_loss
+from headwater.objectives.preference import Preference, Reliability, pair_loss, plackett_luce_loss
 from headwater.rlhf.scoring import raw_scores
 from headwater.training.batch import collate
 from headwater.training.engine import Engine
 from headwater.training.settings import ScheduleSettings
+from headwater.training.source import GroupedExamples
 from tiny import learner, tiny_model, weights_of
 
 GOOD, BAD = 7, 8
@@ -48,7 +49,7 @@ def train(objective, shuffled=False, rankings=80, epochs=4, seed=0):
     ]
     model = tiny_model("reward", seed=seed, vocabulary=16)
     schedule = ScheduleSettings(name="linear")
-    source = Rankings(groups, seed=0, epochs=epochs, groups_per_update=8)
+    source = GroupedExamples(groups, seed=0, epochs=epochs, groups_per_update=8)
     engine = Engine({"reward": learner(model, schedule=schedule, learning_rate=3e-3)}, source, objective)
     engine.fit()
     return model
@@ -140,7 +141,7 @@ def test_a_ranking_counts_once_however_many_pairs_it_has(ties):
     groups = [objective.prepare(*pair, index) for index, pair in enumerate(zip(texts, rankings, strict=True))]
     model = tiny_model("reward", vocabulary=16)
     scores = [raw_scores(model, text).tolist() for text in texts]
-    source = Rankings(groups, seed=0, epochs=1, groups_per_update=3, budget=16)  # several micro-batches
+    source = GroupedExamples(groups, seed=0, epochs=1, groups_per_update=3, budget=16)  # several micro-batches
     batches = source.take()
     assert len(batches) > 1
     sums = sum(float(objective.loss({"reward": model}, batch)["loss"].sum.detach()) for batch in batches)
@@ -151,22 +152,13 @@ def test_a_ranking_counts_once_however_many_pairs_it_has(ties):
 
 def test_accuracy_leaves_ties_out():
     objective = Preference()
-    (batch,) = Rankings(
+    (batch,) = GroupedExamples(
         [objective.prepare(sentences(4, 1), [0, 1, 1, 2], 0)], seed=0, epochs=1, groups_per_update=1
     ).take()
     assert objective.counts(batch)["accuracy"] == 5
     terms = objective.loss({"reward": tiny_model("reward", vocabulary=16)}, batch)
     assert terms["accuracy"].weight == 0
     assert 0 <= float(terms["accuracy"].sum) <= 5
-
-
-def test_all_answers_of_a_ranking_stay_in_one_batch_within_the_budget_where_that_is_possible():
-    objective = Preference()
-    groups = [objective.prepare(sentences(4, seed), [0, 1, 2, 3], seed) for seed in range(9)]
-    batches = Rankings(groups, seed=0, epochs=1, groups_per_update=9, budget=70).take()
-    seen = [set(batch.per_row["ranking"].tolist()) for batch in batches]
-    assert sorted(ranking for part in seen for ranking in part) == list(range(9))
-    assert all(batch.ids.numel() <= 70 or len(part) == 1 for batch, part in zip(batches, seen, strict=True))
 
 
 def test_the_head_alone_differs_between_seeds_and_the_backbone_is_a_copy():
@@ -317,7 +309,7 @@ def test_raters_who_guess_or_contradict_are_found_out():
     for aware in (False, True):
         model, reliability = tiny_model("reward", seed=0, vocabulary=16), Reliability(4)
         learners = {"reward": learner(model, learning_rate=3e-3), "raters": learner(reliability, learning_rate=0.05)}
-        source = Rankings(groups, seed=0, epochs=6, groups_per_update=8)
+        source = GroupedExamples(groups, seed=0, epochs=6, groups_per_update=8)
         Engine(learners, source, objective if aware else Preference()).fit()
         accuracy[aware] = heldout_accuracy(model)
     first, second, guesses, opposite = reliability.logits.detach().sigmoid().tolist()

@@ -10,17 +10,17 @@ from sqlalchemy import select
 
 from headwater.errors import UserError
 from headwater.evaluation.judges import SENTIMENT_WORDS
+from headwater.feedback.collecting import refuse_round_without_order
 from headwater.feedback.halves import halved
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.schema import ANNOTATOR
+from headwater.feedback.store import STORE, Store
 from headwater.models.layout import save_model
 from headwater.recipe import validate
 from headwater.rlhf import annotators
 from headwater.rlhf.annotators import JUDGE, LEXICON, judge_by_simulation
 from headwater.rlhf.asking import Asked
 from headwater.runs import Stage
-from headwater.stages.feedback import STORE
-from headwater.stages.judged import refuse_round_without_order
 from tiny import tiny_model
 from words import small_tokenizer
 
@@ -151,7 +151,7 @@ def test_the_simulated_judge_learns_from_its_half_of_the_judges_share_alone(tmp_
         judge_by_simulation(stage, store, asked_of(store, [BAD, GOOD], [GOOD, BAD]), made=0)
         assert order_of(store) == [[[GOOD], [BAD]]] * 2
         with store.reading() as connection:
-            roles = dict(connection.execute(select(TABLES["annotator"].c.name, TABLES["annotator"].c.role)).all())
+            roles = dict(connection.execute(select(ANNOTATOR.c.name, ANNOTATOR.c.role)).all())
     assert roles == {"Ada": "annotator", JUDGE: "simulated"}
     own, others = ({each.id for each in halved(every, half)} for half in ("annotator", "judge"))
     assert {each.id for each in learnt} == own

@@ -11,7 +11,7 @@ import torch
 from headwater.errors import UserError
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.objectives.supervised import Supervised
-from headwater.rlhf.best_of_n import ExpertIteration, Rounds, ScoredPolicy, kl_bound, supervised_row
+from headwater.rlhf.best_of_n import ExpertIteration, ExpertIterationPlan, ScoredPolicy, kl_bound, supervised_row
 from headwater.training.engine import Engine
 from tiny import learner, lively_model, same_weights, weights_of
 
@@ -57,7 +57,9 @@ def test_the_best_and_the_worst_of_n_are_those_by_score_and_n_is_1_plain_samplin
 def start(folder=None, rounds=4, policy=None):
     policy = policy or lively_model(vocabulary=14)
     scored = ScoredPolicy(policy, shortness, SAMPLING, -100.0)
-    source = ExpertIteration(scored, PROMPTS, Rounds(rounds, prompts=8, n=6, epochs=2, rows_per_update=4), seed=2)
+    source = ExpertIteration(
+        scored, PROMPTS, ExpertIterationPlan(rounds, prompts=8, n=6, epochs=2, rows_per_update=4), seed=2
+    )
     lines = []
     engine = Engine(
         {"model": learner(policy, learning_rate=3e-3)},
@@ -101,7 +103,9 @@ def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path):
 def test_answers_that_do_not_end_are_not_learnt():
     policy = lively_model(vocabulary=14)
     scored = ScoredPolicy(policy, shortness, Sampling(3), -1.0)
-    source = ExpertIteration(scored, PROMPTS, Rounds(1, prompts=2, n=2, epochs=1, rows_per_update=2), seed=1)
+    source = ExpertIteration(
+        scored, PROMPTS, ExpertIterationPlan(1, prompts=2, n=2, epochs=1, rows_per_update=2), seed=1
+    )
     with pytest.raises(UserError, match="stop token"):
         source.take()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors, trainers
 
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.rlhf.dialogues import dialogue_ids
+from headwater.rlhf.dialogues import answered_ids, dialogue_ids
 from words import CHINESE, ENGLISH, small_tokenizer
 
 CLS, SEP = 2, 3
@@ -70,3 +70,11 @@ def test_a_framed_dialogue_keeps_its_opening_and_its_end(texts, context):
 def test_a_dialogue_of_the_chat_template_keeps_its_end(texts, context):
     tokenizer = small_tokenizer()
     assert dialogue_ids(said(*texts), tokenizer, context) == tokenizer.chat(said(*texts))[-context:]
+
+
+@given(st.text(max_size=40), st.integers(2, 30))
+def test_an_answer_is_read_as_the_end_of_its_dialogue(answer, context):
+    for tokenizer in (small_tokenizer(), framing_tokenizer()):
+        ids = answered_ids(said("Streams?"), answer, tokenizer, context)
+        assert ids == dialogue_ids(said("Streams?", answer), tokenizer, context)
+        assert len(ids) <= context

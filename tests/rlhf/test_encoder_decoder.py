@@ -10,12 +10,8 @@ import torch
 
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.objectives.policy import Policy
-from headwater.rlhf.episodes import (
-    episode_row,
-    log_probabilities_and_entropy_of,
-    log_probabilities_of,
-    values_of,
-)
+from headwater.rlhf.actors import Actors
+from headwater.rlhf.episodes import log_probabilities_and_entropy_of, log_probabilities_of, values_of
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import raw_scores
 from headwater.rlhf.settings import PpoSettings
@@ -48,7 +44,8 @@ def copying(rate, steps=50):
     def score(answers):
         return torch.tensor([copied(answer.prompt[:-1], answer.tokens) for answer in answers])
 
-    source = Rollouts(policy, critic, copy.deepcopy(policy), score, prompts, given, stop_tokens=(STOP,), seed=1)
+    actors = Actors(policy, critic, copy.deepcopy(policy), score)
+    source = Rollouts(actors, prompts, given, Sampling(3, stop_tokens=(STOP,)), seed=1)
     modules = {"policy": policy, "critic": critic}
     learners = {
         name: learner(module, learning_rate=rate, epsilon=1e-5, schedule=given.schedule)
@@ -74,14 +71,6 @@ def test_copying_is_learnt_from_rewards_alone_and_what_is_said_follows_from_what
 
 def test_a_policy_that_does_not_move_does_not_copy():
     assert mean_share(copying(rate=1e-9, steps=3)) < 0.4
-
-
-def test_an_episode_s_row_has_the_prompt_as_its_source_and_marks_every_place_of_the_answer():
-    row = episode_row(Answer([4, 5, 6], [7, 8]), 0, start=START)
-    assert row.ids.tolist() == [START, 7]
-    assert row.source.tolist() == [4, 5, 6]
-    assert row.per_token["mask"].tolist() == [1, 1]
-    assert row.per_token["targets"].tolist() == [7, 8]
 
 
 def test_what_is_measured_of_an_answer_does_not_depend_on_those_beside_it():
@@ -123,7 +112,6 @@ def test_a_reward_is_read_at_the_last_token_whatever_the_padding():
 
 
 def test_a_critic_of_another_form_is_refused():
-    given = PpoSettings(steps=1, episodes=2)
     policy = tiny_model(vocabulary=14, **PAIR)
     with pytest.raises(ValueError, match="both"):
-        Rollouts(policy, tiny_model("critic", vocabulary=14), policy, len, [[1]], given, stop_tokens=(3,), seed=1)
+        Actors(policy, tiny_model("critic", vocabulary=14), policy, len)

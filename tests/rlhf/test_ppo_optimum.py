@@ -7,8 +7,9 @@ import copy
 import pytest
 import torch
 
-from headwater.models.generate import Answer
+from headwater.models.generate import Answer, Sampling
 from headwater.objectives.policy import Policy
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.episodes import log_probabilities_of, values_of
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.settings import PpoSettings
@@ -89,7 +90,9 @@ def start(
     reference = copy.deepcopy(policy).requires_grad_(False)
     critic = tiny_model("critic", seed=seed, vocabulary=VOCABULARY, **FORMS[form])
     fixed = reference.frozen(DTYPES[precision])
-    source = Rollouts(policy, critic, fixed, scorer, [PROMPT], given, stop_tokens=STOP, seed=5, precision=precision)
+    sampling = Sampling(given.max_new_tokens, given.temperature, stop_tokens=STOP)
+    actors = Actors(policy, critic, fixed, scorer)
+    source = Rollouts(actors, [PROMPT], given, sampling, seed=5, precision=precision)
     engine = Engine(
         {
             name: learner(module, learning_rate=3e-3, epsilon=1e-5, schedule=given.schedule, precision=precision)

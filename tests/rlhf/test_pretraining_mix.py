@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from headwater.corpus.shards import Shards, TokenisedDocument, write_shards
+from headwater.models.sampling import Sampling
 from headwater.objectives.causal import CausalLM
 from headwater.objectives.policy import Policy
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.pretraining_mix import EpisodesAndTexts, PolicyAndTexts
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.settings import PpoSettings
@@ -38,7 +40,8 @@ def mixed(shards, coefficient=1.0, **changes):
     def score(answers):
         return torch.tensor([float(len(answer.ids)) for answer in answers])
 
-    episodes = Rollouts(policy, critic, copy.deepcopy(policy), score, PROMPTS, given, stop_tokens=(3,), seed=2)
+    actors = Actors(policy, critic, copy.deepcopy(policy), score)
+    episodes = Rollouts(actors, PROMPTS, given, Sampling(given.max_new_tokens, stop_tokens=(3,)), seed=2)
     texts = DocumentStream(shards, seed=1, width=12, rows=2, steps=1000, rows_per_batch=1)
     source = EpisodesAndTexts(episodes, texts)
     objective = PolicyAndTexts(Policy(given), CausalLM(), coefficient)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from headwater.errors import UserError
+from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.ratings import ANONYMOUS
 from headwater.feedback.reader import Ranking
 from headwater.feedback.store import Store
 from headwater.models.layout import load_model, save_model
@@ -153,7 +153,7 @@ def test_an_encoder_becomes_a_reward_model(tmp_path, encoder, lora):
     said = [ranking([[1], [4], [2]])] * 3
     model = trained(tmp_path / "training", said, tiny_model("hidden", vocabulary=394, **encoder), epochs=20, lora=lora)
     save_model(model, tmp_path / "model", pad=0, eos=4)
-    loaded, _ = load_model(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
     dialogues = [row.ids.tolist() for row in rows(said[0])[0]]
     best, second, worst = raw_scores(loaded, dialogues).tolist()
     assert best > second > worst

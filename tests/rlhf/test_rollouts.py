@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from headwater.errors import UserError
-from headwater.models.generate import Answer
-from headwater.rlhf.episodes import episode_row, log_probabilities_of, response_mask, values_of
+from headwater.models.generate import Answer, Sampling
+from headwater.rlhf.actors import Actors
+from headwater.rlhf.episodes import log_probabilities_of, response_mask, values_of
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.sampler_check import check_sampler
 from headwater.rlhf.scoring import RewardModel, fit_normaliser, raw_scores
@@ -25,24 +26,15 @@ def rollouts(scorer=None, critic=None, **changes):
     given = PpoSettings(**({"steps": 3, "episodes": 6, "max_new_tokens": 8, "minibatches": 2} | changes))
     policy = lively_model(vocabulary=14)
     reference = copy.deepcopy(policy)
+    scorer = scorer or (lambda answers: torch.tensor([float(len(answer.ids)) for answer in answers]))
     return Rollouts(
-        policy,
-        critic or tiny_model("critic", vocabulary=14),
-        reference,
-        scorer or (lambda answers: torch.tensor([float(len(answer.ids)) for answer in answers])),
+        Actors(policy, critic or tiny_model("critic", vocabulary=14), reference, scorer),
         PROMPTS,
         given,
-        stop_tokens=STOP,
+        Sampling(given.max_new_tokens, stop_tokens=STOP),
         seed=2,
         typical_length=4.0,
     )
-
-
-def test_an_episode_s_row_marks_exactly_the_positions_that_predict_the_response():
-    row = episode_row(Answer([4, 5, 6], [7, 8]), 0)
-    assert row.ids.tolist() == [4, 5, 6, 7]
-    assert row.per_token["mask"].tolist() == [0, 0, 1, 1]
-    assert row.per_token["targets"][row.per_token["mask"].bool()].tolist() == [7, 8]
 
 
 def test_log_probabilities_and_values_are_those_of_each_answer_alone_in_the_order_given():

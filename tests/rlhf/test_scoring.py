@@ -9,7 +9,7 @@ import torch
 from headwater.errors import UserError
 from headwater.models.answer import Answer
 from headwater.models.layout import save_model
-from headwater.rlhf.scoring import RewardEnsemble, RewardModel, load_reward, member_names, raw_scores
+from headwater.rlhf.scoring import RewardEnsemble, RewardModel, load_reward, member_names, raw_scores, spread
 from tiny import tiny_model
 
 ANSWERS = [Answer([1], [2, 3]), Answer([4, 5]), Answer([6, 7, 8], [9])]
@@ -78,6 +78,18 @@ def test_members_that_cancel_each_other_out_cannot_be_normalised(folder):
     members = RewardEnsemble([RewardModel(one, 1.0, 0.0), RewardModel(one, -1.0, 0.0)])
     with pytest.raises(UserError, match="The ensemble of reward models gives every answer the same score"):
         members.fitted(DIALOGUES, folder)
+
+
+def test_one_alone_is_the_reward_itself_and_has_no_spread():
+    one = RewardModel(tiny_model("reward"), 2.0, 1.0)
+    alone = RewardEnsemble([one])
+    assert torch.equal(alone(DIALOGUES), one(DIALOGUES))
+    assert spread(alone.each(DIALOGUES)) is None
+
+
+def test_the_spread_is_the_mean_of_the_members_deviations(folder):
+    each = load_reward(folder, 3).each(DIALOGUES)
+    assert spread(each) == pytest.approx(each.numpy().std(axis=0, ddof=1).mean(), rel=1e-5)
 
 
 def test_an_ensemble_in_another_number_format_is_near(folder):

@@ -88,5 +88,5 @@ def test_an_ensemble_scores_as_one(tmp_path):
     rows = [[5, 6, 7], [8, 9]]
     assert found.reward is not None
     assert torch.equal(found.reward.scores(rows), expected.scores(rows))
-    alone = models.RewardModel(load_model(tmp_path / "model")[0], 2.0, -1.0)
+    alone = models.RewardModel(load_model(tmp_path / "model"), 2.0, -1.0)
     assert not torch.equal(found.reward.scores(rows), alone.scores(rows))

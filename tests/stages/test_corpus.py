@@ -20,6 +20,7 @@ def test_held_out_sentences_stay_out(tmp_path):
             "text": SENTENCE.format(i, i * 7, i * 13),
             "source": "film-reviews",
             "share": shares[i % 4],
+            "ratings": [1],
             "licence": "MIT",
         }
         for i in range(40)

@@ -11,12 +11,11 @@ import torch
 from headwater.corpus.tokenizer import train_tokenizer
 from headwater.feedback.halves import half_of
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.recipe import validate
 from headwater.runs import Stage
-from headwater.stages.evaluate import half_of_judges, judge_all, judges_rankings, perplexity_of
-from headwater.stages.feedback import STORE
-from headwater.tasks.task import Prompt, asked
+from headwater.stages.evaluate import half_of_judges, judges_rankings, panel_of, perplexity_of
+from headwater.tasks.task import Prompt, user_turn
 from tiny import lively_model, tiny_model
 from words import small_tokenizer
 
@@ -71,9 +70,10 @@ def stage_judged_by(tmp_path, *annotators):
 )
 def test_whoever_judged_in_training_is_no_judge_of_the_outcome(tmp_path, annotators, judges):
     stage, tokenizer = stage_judged_by(tmp_path, *annotators), small_tokenizer()
-    given = [Prompt(asked("Write."), "", (), "film-reviews")] * 2
+    given = [Prompt(user_turn("Write."), "", (), "film-reviews")] * 2
     texts = {"before": ["A bad film.", "A dull one."], "after": ["A good film.", "A fine one."]}
-    found = judge_all(stage, given, texts, tokenizer, tiny_model("reward", vocabulary=tokenizer.vocabulary))
+    judge = tiny_model("reward", vocabulary=tokenizer.vocabulary)
+    found = panel_of(stage, judge, tokenizer).scores(given, texts)
     assert found.keys() == judges
     assert all(scores[name].shape == (2,) for scores in found.values() for name in texts)
     assert (found["bag_of_words"]["after"] > found["bag_of_words"]["before"]).all()
@@ -85,7 +85,7 @@ def test_the_judges_learn_from_what_the_simulated_judge_did_not(tmp_path, annota
     with Store(tmp_path / "feedback" / STORE) as store:
         ada = store.add_annotator("Ada")
         for place in range(30):
-            prompt = store.add_prompt(list(asked(f"Write, {place}.")), source="x", split="judge")
+            prompt = store.add_prompt(list(user_turn(f"Write, {place}.")), source="x", split="judge")
             good, bad = (store.add_response(prompt, text) for text in ("Good.", "Bad."))
             ranking = [[good], [bad]]
             store.judge(Judgement(kind="ranking", client_id=str(place), annotator=ada, prompt=prompt, ranking=ranking))

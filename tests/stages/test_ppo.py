@@ -99,24 +99,24 @@ def test_a_reward_model_that_is_no_better_than_length_is_refused_before_any_trai
 def test_a_missing_normaliser_is_refused_before_any_training(parents, tmp_path, capsys):
     save_model(tiny_model("reward", vocabulary=VOCABULARY), parents["reward"] / "model", pad=0, eos=4)
     with pytest.raises(UserError, match="no normaliser"):
-        ppo.reward_of(stage(parents, tmp_path / "ppo"), tiny_model(vocabulary=VOCABULARY), small_tokenizer())
+        ppo.reward_of(stage(parents, tmp_path / "ppo"), tiny_model(vocabulary=VOCABULARY), [], small_tokenizer())
     reward, _ = ppo.reward_of(
-        stage(parents, tmp_path / "ppo", {"gate": False}), tiny_model(vocabulary=VOCABULARY), small_tokenizer()
+        stage(parents, tmp_path / "ppo", {"gate": False}), tiny_model(vocabulary=VOCABULARY), [], small_tokenizer()
     )
     assert reward.gain == 1.0
     assert "no normaliser" in capsys.readouterr().err
 
 
 def test_the_critic_starts_from_the_reward_or_else_from_the_policy(parents, tmp_path):
-    policy, tokenizer = load_model(parents["sft"] / "model")[0], small_tokenizer()
+    policy, tokenizer = load_model(parents["sft"] / "model"), small_tokenizer()
     ensemble, start = ppo.reward_of(
-        stage(parents, tmp_path / "ppo", reward={"members": 2, "pessimism": 0.5}), policy, tokenizer
+        stage(parents, tmp_path / "ppo", reward={"members": 2, "pessimism": 0.5}), policy, [], tokenizer
     )
     assert len(ensemble.members) == 2
     assert ensemble.pessimism == 0.5
     assert start is ensemble.model
     settings = {"reward": "python:json:dumps", "normalise": False}
-    reward, start = ppo.reward_of(stage(parents, tmp_path / "ppo", settings), policy, tokenizer)
+    reward, start = ppo.reward_of(stage(parents, tmp_path / "ppo", settings), policy, [], tokenizer)
     assert (reward.gain, reward.bias) == (1.0, 0.0)
     assert start is policy
     critic = start.with_head("critic", 1)
@@ -150,7 +150,7 @@ def test_after_a_failing_reward_the_stage_goes_on_and_ends_as_if_nothing_had_bee
         assert len([line for line in read_metrics(given.folder / "metrics.jsonl") if "iteration" in line]) == 3
         found[name] = (
             metrics,
-            weights_of(load_model(given.folder / "critic")[0]),
+            weights_of(load_model(given.folder / "critic")),
             (given.folder / "reward.json").exists(),
         )
     assert found["whole"][0] == found["parts"][0]
@@ -189,7 +189,7 @@ MOMENTS = {
     "between two updates of an iteration": (Engine, "train_step", 3, False),
     "while the policy is judged": (Yardstick, "measure", 2, True),
     "between two later iterations": (checkpoint, "save", 2, True),
-    "when the policy is written and the critic is not": (ppo, "save_model", 2, False),
+    "when the policy is written and the critic is not": (ppo, "save_with_tokenizer", 2, False),
 }
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_is_killed_at_ten_moments_ends_bit_for_bit_as_an_undisturbed_
     expected = ppo.run(whole)
     parts = stage(parents, tmp_path / "parts", given)
     for name, moment in MOMENTS.items():
-        if moment[1] == "save_model" and "estimator" in settings:
+        if moment[1] == "save_with_tokenizer" and "estimator" in settings:
             continue  # there is no critic
         with monkeypatch.context() as patch:
             kill_at(patch, *moment)

@@ -9,7 +9,7 @@ import pytest
 
 from dialogues import comparisons, lines, requests
 from headwater.errors import UserError
-from headwater.feedback.own import read_own, write_own
+from headwater.feedback.recipe_dialogues import read_own, write_own
 from headwater.feedback.settings import DialogueSettings
 from headwater.models.layout import load_model, save_model
 from headwater.recipe import validate
@@ -64,7 +64,7 @@ def test_demonstrations_make_their_answers_likelier(
     metrics = sft.run(stage)
     assert metrics["examples"] > 10
     assert metrics["heldout_bits_per_byte"] < at_most * metrics["heldout_bits_per_byte_before"]
-    trained, before = (load_model(folder / "model")[0] for folder in (stage.folder, stage.parent("pretrain")))
+    trained, before = (load_model(folder / "model") for folder in (stage.folder, stage.parent("pretrain")))
     assert weights_of(trained).keys() == weights_of(before).keys()
     assert not same_weights(weights_of(trained), weights_of(before))
 
@@ -74,7 +74,7 @@ def test_a_base_model_without_demonstrations_stays_as_it_is(tmp_path: Path, lora
     base = tmp_path / "pretrain" / "model"
     stage = stage_of(tmp_path, prompts_alone(tmp_path), base=str(base), lora=lora)
     assert sft.run(stage)["examples"] == 0
-    assert same_weights(*(weights_of(load_model(folder)[0]) for folder in (stage.folder / "model", base)))
+    assert same_weights(*(weights_of(load_model(folder)) for folder in (stage.folder / "model", base)))
 
 
 def test_a_fresh_model_without_demonstrations_is_refused(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import json
 
 import pytest
 
+from headwater.corpus.rated import read_rated
 from headwater.corpus.tokenizer import train_tokenizer
 from headwater.errors import UserError
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.manifest import write_manifest
 from headwater.models.layout import save_model
 from headwater.objectives.supervised import Supervised
 from headwater.recipe import load_recipe
-from headwater.stages.feedback import STORE
 from headwater.studies.findings import Findings
 from headwater.studies.methods import run
 from headwater.studies.methods_basis import NEEDED, Basis
@@ -22,7 +22,7 @@ from headwater.studies.methods_report import BEST_OF_N, findings
 from headwater.studies.methods_settings import Settings
 from headwater.studies.methods_training import METHODS, budget, changed, passes_per_episode, within_budget
 from headwater.studies.study import Study, trials_of
-from headwater.tasks.continuation import learnt_texts, read_lines
+from headwater.tasks.continuation import learnt_texts
 from headwater.training.engine import Engine
 from headwater.training.source import Examples
 from tiny import learner, tiny_model
@@ -54,15 +54,14 @@ def root(tmp_path_factory):
             "text": " ".join(WORDS[(index * step + step) % 8] for step in range(1, 5 + index % 3)),
             "source": "film-reviews",
             "share": shares[index % 4],
-            "mean": float(index % 5 - 2),
-            "ratings": [0],
+            "ratings": [index % 5 - 2],
         }
         for index in range(60)
     ]
     (base / "samples" / "reviews.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     tokenizer = train_tokenizer([line["text"] for line in lines], 276)
     recipe = load_recipe(base / "recipe.yaml")
-    read = read_lines(base / "samples" / "reviews.jsonl", "train")
+    read = list(read_rated(base / "samples" / "reviews.jsonl", "train"))
     learnt = learnt_texts(read, recipe.sft.instructions, recipe.sft.opening_words, tokenizer)
     size = {"vocabulary": tokenizer.vocabulary}
     models = {

@@ -166,7 +166,7 @@ def test_a_word_by_word_translation_is_learnt_and_reported(parallel, recipe, tmp
     assert set(summary["figures"]["made_up"]["copy"]) == set(FORMS)
     page = (tmp_path / "runs" / "translation" / "report.html").read_text(encoding="utf-8")
     assert "Some translations" in page
-    model, _ = load_model(tmp_path / "runs" / "translation" / "trials" / "train-modern" / "model")
+    model = load_model(tmp_path / "runs" / "translation" / "trials" / "train-modern" / "model")
     assert model.config.vocabulary == 290
 
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from dialogues import comparisons, lines
+from dialogues import comparisons, lines, rankings
 from headwater.errors import UserError
-from headwater.feedback.halves import half_of, halved
-from headwater.feedback.own import read_own, write_own
-from headwater.feedback.reader import Ranking
-from headwater.feedback.settings import DialogueSettings, RoundSettings
+from headwater.feedback.recipe_dialogues import read_own, write_own
+from headwater.feedback.settings import DialogueSettings
 from headwater.recipe import Recipe
-from headwater.stages.reward import mixed
-from headwater.tasks.dialogue import Dialogue, pairs_of, spans_of
+from headwater.tasks.dialogue import Dialogue, spans_of
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import fitting, left_out
+from headwater.tasks.task import count_too_long, prompts_that_fit
 from words import small_tokenizer
 
 TURNS = [
@@ -73,55 +69,15 @@ def test_prompts_that_leave_no_room_are_left_out_and_counted(samples: Path) -> N
     assert all(prompt.opening == "" and prompt.ids[-1] == tokenizer.assistant for prompt in found)
     sizes = sorted(len(prompt.ids) for prompt in found)
     between = recipe(sizes[len(sizes) // 2] + 8)
-    assert len(fitting(task, between, "train")) + left_out(task, between, ["train"]) == len(found)
-    assert left_out(task, between, ["train"]) > 0
+    assert len(prompts_that_fit(found, between, "train")) + count_too_long(found, between) == len(found)
+    assert count_too_long(found, between) > 0
     with pytest.raises(UserError, match=r"No prompt for `train` leaves room for ppo\.max_new_tokens = 8"):
-        fitting(task, recipe(12), "train")
-    (samples / "prompts.jsonl").write_text("")
+        prompts_that_fit(found, recipe(12), "train")
     with pytest.raises(UserError, match="No prompt falls to the share `select`"):
-        fitting(task, recipe(64), "select")
+        prompts_that_fit([], recipe(64), "select")
 
 
-def rankings(count: int = 40, derived: bool = False) -> list[Ranking]:
-    return [
-        Ranking(
-            number, number, [{"role": "user", "content": f"Q{number}"}], {1: "good", 2: "bad", 3: "bad bad"},
-            [[1], [2, 3]], {}, derived, "Ada", round=1 + number % 2,
-        )
-        for number in range(count)
-    ]  # fmt: skip
-
-
-def test_pairs_do_not_give_away_which_answer_is_better(samples: Path) -> None:
-    pairs = pairs_of(rankings())
-    assert len(pairs) == 80
-    assert np.mean([pair.first_is_better for pair in pairs]) == 0.5
-    assert all((pair.first == "good") == pair.first_is_better for pair in pairs)
+def test_the_judge_of_dialogues_learns_from_pairs(samples: Path) -> None:
     (judge,) = Dialogue(samples, small_tokenizer()).judges(rankings, None)
     good, bad = judge.score(["", ""], ["good", "bad"])
     assert good > bad
-
-
-def test_the_halves_have_nothing_in_common_and_miss_nothing() -> None:
-    found = {half: {each.id for each in halved(rankings(), half)} for half in ("annotator", "judge")}
-    assert not found["annotator"] & found["judge"]
-    assert found["annotator"] | found["judge"] == set(range(40))
-    assert min(map(len, found.values())) > 8
-    derived = rankings(1, derived=True)
-    parts = [
-        {derived[0].responses[one] for each in halved(derived, half) for group in each.groups for one in group}
-        for half in ("annotator", "judge")
-    ]
-    assert not parts[0] & parts[1]
-    assert parts[0] | parts[1] == {"good", "bad", "bad bad"}
-    assert all(half_of(text) == "annotator" for text in parts[0])
-    assert halved(rankings(), None) == rankings()
-
-
-def test_rounds_weigh_what_the_recipe_says() -> None:
-    given = rankings(200)
-    assert mixed(given, RoundSettings()) == given
-    drawn = mixed(given, RoundSettings(weights=[0.5, 2]))
-    assert abs(sum(each.round == 1 for each in drawn) - 50) <= 2
-    assert sum(each.round == 2 for each in drawn) == 200
-    assert not [each for each in mixed(given, RoundSettings(weights=[0.0])) if each.round == 1]

@@ -7,6 +7,13 @@ from typing import Annotated
 
 import typer
 
+
+def _runs_root() -> Path:
+    from headwater.catalogue import runs_root
+
+    return runs_root()
+
+
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/quickstart.yaml.")]
 Overrides = Annotated[
     list[str] | None,
@@ -14,9 +21,16 @@ Overrides = Annotated[
 ]
 RunName = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run instead of the recipe's.")]
 Root = Annotated[
-    Path | None,
-    typer.Option("--runs", metavar="FOLDER", help="Folder of all runs; else $HEADWATER_RUNS, else ./runs."),
+    Path,
+    typer.Option(
+        "--runs",
+        metavar="FOLDER",
+        help="Folder of all runs; else $HEADWATER_RUNS, else ./runs.",
+        default_factory=_runs_root,
+        show_default=False,
+    ),
 ]
+"""Stands behind a star: a parameter without a default of its own cannot follow others."""
 Host = Annotated[
     str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine, a token is demanded.")
 ]

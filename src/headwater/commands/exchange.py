@@ -49,11 +49,12 @@ def export(
         str | None, typer.Option("--format", metavar="hf|gguf", help="Else by OUT: gguf where it ends in .gguf.")
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="In a .gguf file, matrices in 16 bits instead of 32.")] = False,
-    root: Root = None,
+    *,
+    root: Root,
 ) -> None:
     """Write a model for other programs: the Hugging Face layout, or GGUF for llama.cpp and its kin."""
     from headwater import catalogue, exchange
 
-    folder = catalogue.model_folder(source, catalogue.runs_root(root))
+    folder = catalogue.model_folder(source, root)
     with stoppable():
         print(exchange.export_model(folder, out, form, half))

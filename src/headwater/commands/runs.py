@@ -25,7 +25,8 @@ def run(
     recipe: RecipePath,
     overrides: Overrides = None,
     name: RunName = None,
-    root: Root = None,
+    *,
+    root: Root,
     until: Annotated[
         str | None, typer.Option(metavar="STAGE", help="The last stage to run; else the recipe's.")
     ] = None,
@@ -44,18 +45,18 @@ def run(
     given = read_with_overrides(recipe, overrides)
     resolved = validate(given, str(recipe), overrides)
     last = step_of(until or resolved.until).name
-    place = Run(catalogue.runs_root(root), resolved.run)
+    place = Run(root, resolved.run)
     if dry:
         print("\n".join(pipeline.plan(place, origins(resolved, given, overrides))))
         return
-    other = catalogue.find_run(reuse, catalogue.runs_root(root)) if reuse else None
+    other = catalogue.find_run(reuse, root) if reuse else None
     with stoppable(), place:
         pipeline.keep_expected_curve(recipe, place)
         pipeline.run_all(resolved, place, last, other)
     _tell_what_next(place, root, WRITES if resolved.pretrain.objective == "causal" else KNOWS)
 
 
-def _tell_what_next(place: Run, root: Path | None, verbs: Mapping[str, str]) -> None:
+def _tell_what_next(place: Run, root: Path, verbs: Mapping[str, str]) -> None:
     """What a finished run has to show, and the commands to go on with; verbs: {what they are for: command}."""
     from headwater import catalogue, pipeline
 
@@ -65,13 +66,13 @@ def _tell_what_next(place: Run, root: Path | None, verbs: Mapping[str, str]) -> 
 def command_of_stage(stage: str) -> Callable[..., None]:
     """The command of one stage."""
 
-    def command(recipe: RecipePath, overrides: Overrides = None, name: RunName = None, root: Root = None) -> None:
-        from headwater import catalogue, pipeline
+    def command(recipe: RecipePath, overrides: Overrides = None, name: RunName = None, *, root: Root) -> None:
+        from headwater import pipeline
         from headwater.recipe import load_recipe
         from headwater.runs import Run
 
         resolved = load_recipe(recipe, with_run(overrides, name))
-        with stoppable(), Run(catalogue.runs_root(root), resolved.run) as place:
+        with stoppable(), Run(root, resolved.run) as place:
             pipeline.keep_expected_curve(recipe, place)
             pipeline.run_one(resolved, place, stage)
 
@@ -82,7 +83,8 @@ def round_(
     before: Annotated[str, typer.Argument(metavar="RUN", help="The finished run whose policy answers.")],
     overrides: Overrides = None,
     name: RunName = None,
-    root: Root = None,
+    *,
+    root: Root,
 ) -> None:
     """Let a run's policy answer, have its answers judged, and go on with PPO: a run of its own, NAME-round-N."""
     from headwater import catalogue, pipeline, rounds
@@ -90,7 +92,7 @@ def round_(
     from headwater.runs import Run
     from headwater.settings import apply_override
 
-    last = catalogue.find_run(before, catalogue.runs_root(root))
+    last = catalogue.find_run(before, root)
     data, overrides = rounds.next_round(last), with_run(overrides, name)
     for override in overrides:
         apply_override(data, override)
@@ -107,29 +109,30 @@ def study(
         typer.Argument(metavar="KEY=VALUE", help="Settings instead of the recipe's, for example seed=2."),
     ] = None,
     name: RunName = None,
-    root: Root = None,
+    *,
+    root: Root,
 ) -> None:
     """Train several small models side by side and report what the comparison shows."""
-    from headwater import catalogue
     from headwater.studies.conduct import conduct
 
     with stoppable():
-        print(conduct(recipe, with_run(overrides, name), catalogue.runs_root(root)))
+        print(conduct(recipe, with_run(overrides, name), root))
 
 
 def lineage(
     name: Annotated[str, typer.Argument(metavar="RUN", help="A run, or RUN/STAGE.")],
-    root: Root = None,
+    *,
+    root: Root,
 ) -> None:
     """Print what a run's models are made of, back to the documents and judgements."""
     from headwater import catalogue, lineage
 
-    place, stage = catalogue.find_stage(name, catalogue.runs_root(root))
+    place, stage = catalogue.find_stage(name, root)
     print(lineage.lineage(place, step_of(stage).name if stage else None))
 
 
-def runs(root: Root = None) -> None:
+def runs(root: Root) -> None:
     """List the runs."""
     from headwater import catalogue
 
-    print(catalogue.table(catalogue.runs_root(root)))
+    print(catalogue.table(root))

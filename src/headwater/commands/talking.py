@@ -27,12 +27,13 @@ def chat(
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help='What an imported model is told first; "": its own default.')
     ] = None,
-    root: Root = None,
+    *,
+    root: Root,
 ) -> None:
     """Talk to a model in the terminal."""
     from headwater import catalogue
 
-    folder = catalogue.model_folder(model, catalogue.runs_root(root), stage)
+    folder = catalogue.model_folder(model, root, stage)
     from headwater.chat import SYSTEM
     from headwater.chat import chat as talk
     from headwater.models.sampling import Sampling
@@ -73,17 +74,17 @@ def serve(
             help="Where judgements go: a file or postgresql://…; else judgements.db in the run's folder.",
         ),
     ] = None,
-    root: Root = None,
+    *,
+    root: Root,
 ) -> None:
     """Serve models over HTTP: in the form of OpenAI's API, and as pages to chat, to judge and to look at runs."""
-    from headwater import catalogue
 
     check_serving()
     from headwater.serving.engine import Limits
     from headwater.serving.server import serve as answer_clients
 
     limits = Limits(slots=slots, capacity=context, waiting=queue)
-    answer_clients(names, catalogue.runs_root(root), host, port, token, limits, precision, store)
+    answer_clients(names, root, host, port, token, limits, precision, store)
 
 
 def loop(
@@ -96,15 +97,15 @@ def loop(
     port: Port = 8000,
     token: Token = None,
     name: RunName = None,
-    root: Root = None,
+    *,
+    root: Root,
 ) -> None:
     """Serve a policy, have its answers judged, train the next one on that, and offer it: you accept it or roll back."""
-    from headwater import catalogue
 
     check_serving()
     from headwater.loop.service import run_loop
 
-    run_loop(recipe, with_run(overrides, name), catalogue.runs_root(root), judgements, host, port, token)
+    run_loop(recipe, with_run(overrides, name), root, judgements, host, port, token)
 
 
 def check_serving() -> None:

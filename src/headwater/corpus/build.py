@@ -6,7 +6,6 @@ step is a generator over (source settings, document); what it drops it enters in
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from headwater.corpus.privacy import replace_private
 from headwater.corpus.settings import CorpusSettings, DeduplicationSettings, SourceSettings
 from headwater.corpus.shares import hash_fraction
 from headwater.errors import UserError
-from headwater.storage import write_atomically
+from headwater.storage import write_json_lines
 
 EXAMPLES = 20
 """Dropped documents that are shown per reason."""
@@ -191,8 +190,7 @@ def write_corpus(documents: Iterator[Document], folder: Path, ledger: Ledger) ->
                 {column: [getattr(document, column) for document in batch] for column in columns}, schema=schema
             )
             writer.write_table(table)
-    lines = (json.dumps(example, ensure_ascii=False) + "\n" for example in ledger.examples)
-    write_atomically(folder / "dropped.jsonl", "".join(lines))
+    write_json_lines(folder / "dropped.jsonl", ledger.examples)
     if not ledger.read:
         odd = f" ({ledger.quarantined.total()} files or records could not be read)" if ledger.quarantined else ""
         raise UserError(f"The corpus is empty: no source holds a document{odd}; mend corpus.sources.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import tokenizers
 
 
@@ -26,12 +24,6 @@ def bytes_of_tokens(inner: tokenizers.Tokenizer, vocabulary: int) -> list[bytes]
     return tokens
 
 
-def single_bytes(inner: tokenizers.Tokenizer) -> list[int]:
-    """[256] the token of each single byte."""
-    vocabulary = inner.get_vocab(with_added_tokens=True)
-    return [vocabulary[character] for character in byte_characters()]
-
-
 def byte_characters() -> list[str]:
     """[256] the printable character that stands for each byte in a byte-level vocabulary (Radford et al. 2019).
 
@@ -40,14 +32,3 @@ def byte_characters() -> list[str]:
     itself = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return [chr(byte) if byte in itself else chr(next(others)) for byte in range(256)]
-
-
-def valid_pieces(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Cuts bytes into (valid text, stray bytes after it)."""
-    while data:
-        try:
-            yield data.decode("utf-8"), b""
-            return
-        except UnicodeDecodeError as error:
-            yield data[: error.start].decode("utf-8"), data[error.start : error.end]
-            data = data[error.end :]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from headwater.corpus.rated import REVIEWS_FILE
 from headwater.corpus.readers import READERS, Fault
 from headwater.corpus.samples import RATED
 from headwater.corpus.settings import SourceSettings
@@ -74,7 +75,7 @@ def read_sources(
 
 
 def _read_samples(source: SourceSettings, samples: Path) -> Iterator[Document]:
-    path = samples / ("reviews.jsonl" if source.samples in RATED else f"{source.samples}.jsonl")
+    path = samples / (REVIEWS_FILE if source.samples in RATED else f"{source.samples}.jsonl")
     try:
         lines = path.open(encoding="utf-8")
     except FileNotFoundError:

@@ -12,6 +12,8 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from headwater.corpus.words import BASIC_HAN, HAN, HAN_EXTENSION_A, HANGUL, KANA
+
 SHORT = 100
 """A text of less weight than this is short. A Latin letter weighs 1, a Chinese character 4."""
 SURE = 0.9
@@ -19,10 +21,10 @@ SURE = 0.9
 _SEEN = 2_000
 """Characters that the classifier looks at; more change nothing."""
 
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
-_KANA_OR_HANGUL = re.compile("[\u3040-\u30ff\uac00-\ud7af]")
+_HAN = re.compile(f"[{HAN}]")
+_KANA_OR_HANGUL = re.compile(f"[{KANA}{HANGUL}]")
 _LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
-_OTHER_LETTER = re.compile("[^\\W\\d_A-Za-z\u00c0-\u024f\u3400-\u4dbf\u4e00-\u9fff]")
+_OTHER_LETTER = re.compile(f"[^\\W\\d_A-Za-z\u00c0-\u024f{HAN_EXTENSION_A}{BASIC_HAN}]")
 _COMMON_ENGLISH = frozenset({
     "the", "of", "and", "to", "in", "is", "was", "that", "for", "it", "with", "as", "his", "on", "be", "at", "by",
     "had", "are", "but", "from", "have", "an", "they", "which", "you", "were", "her", "she", "there", "this",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from headwater.corpus import repetition
 from headwater.corpus.language import is_chinese
 from headwater.corpus.settings import QualitySettings
-from headwater.corpus.words import CHARACTERS_PER_WORD
+from headwater.corpus.words import CHARACTERS_PER_WORD, HAN
 
 WEB_KINDS = frozenset({"web", "news", "blog"})
 """Kinds of sources whose pages carry notices and lists beside the text."""
@@ -23,7 +23,7 @@ STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 """Gopher's eight: every running English text has some of them. Nothing is removed; their presence is tested."""
 CHINESE_STOP_WORDS = frozenset("的是在了和有不我这這也为為与與之就以而于於其")
 
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
+_HAN = re.compile(f"[{HAN}]")
 _SYMBOL = re.compile(r"#|\.\.\.|…")
 _BULLETS = ("•", "●", "‣", "·", "-", "*", "◦", "▪")
 _TERMINAL = tuple(".!?\"'”’。！？…；」』）)")

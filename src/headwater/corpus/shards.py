@@ -144,10 +144,6 @@ class Shards:
         offset = start - self._starts[shard]
         return self._shards[shard][offset : offset + tokens]
 
-    def length_of(self, i: int) -> int:
-        """Tokens of document `i`."""
-        return int(self._table["tokens"][i])
-
     def bytes_of(self, i: int) -> int:
         """UTF-8 bytes of document `i`'s text."""
         return int(self._table["bytes"][i])

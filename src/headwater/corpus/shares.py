@@ -11,6 +11,11 @@ _SHARES = (("train", 50), ("select", 60), ("judge", 90), ("prompt", 100))
 
 SHARES = tuple(share for share, _ in _SHARES)
 
+PARTS = {
+    share: (end - begin) / 100 for (share, end), begin in zip(_SHARES, (0, *(end for _, end in _SHARES)), strict=False)
+}
+"""{share: its part of all}."""
+
 
 def share_of(text: str) -> str:
     """ "train" (50%), "select" (10%), "judge" (30%) or "prompt" (10%) by hash: texts that differ only in case, white

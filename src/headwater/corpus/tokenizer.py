@@ -17,7 +17,7 @@ from typing import Any
 
 import tokenizers
 
-from headwater.corpus.byte_level import bytes_of_tokens, is_byte_level, single_bytes, valid_pieces
+from headwater.corpus.byte_level import bytes_of_tokens, is_byte_level
 from headwater.corpus.chat_template import DialogueEncoder
 from headwater.corpus.own_tokenizer import (
     CHAT_TEMPLATE,
@@ -197,14 +197,6 @@ class Tokenizer:
         """The text of token ids; bytes that are no UTF-8 become �. `skip_special` leaves control tokens out."""
         return self._inner.decode(list(ids), skip_special_tokens=skip_special)
 
-    def encode_bytes(self, data: bytes) -> list[int]:
-        """Token ids of any bytes, UTF-8 or not: `decode_bytes` gives the same bytes back."""
-        ids: list[int] = []
-        for text, stray in valid_pieces(data):
-            ids += self.encode(text)
-            ids += [self._byte_ids[byte] for byte in stray]
-        return ids
-
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes behind token ids; control tokens have none."""
         return b"".join(self.bytes_of(token) for token in ids)
@@ -256,12 +248,6 @@ class Tokenizer:
         """[vocabulary] bytes of every token."""
         self._on_bytes()
         return bytes_of_tokens(self._saved, self.vocabulary)
-
-    @cached_property
-    def _byte_ids(self) -> list[int]:
-        """[256] the token of each single byte."""
-        self._on_bytes()
-        return single_bytes(self._saved)
 
     def _on_bytes(self) -> None:
         if not self.is_own and not is_byte_level(self._saved):

@@ -8,17 +8,15 @@ Davidson 1970, with a parameter for ties, has neither property: there a strength
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from headwater.errors import UserError
+from headwater.evaluation.intervals import Array, draws, percentile_interval, sigmoid
 from headwater.evaluation.newton import maximise
-from headwater.evaluation.pairs import draws
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -62,18 +60,8 @@ def bradley_terry(outcomes: Sequence[Outcome], *, resamples: int = 1000, seed: i
     found = []
     for place, name in enumerate(names):
         drawn = fits[1:, place][~np.isnan(fits[1:, place])]
-        # Without interpolation: between two infinities it has no value.
-        low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf") if len(drawn) else (np.nan, np.nan)
-        found.append(Strength(name, float(fits[0, place]), float(low), float(high), round(compared[place])))
-    return found
-
-
-def outcomes_of(scores: Mapping[str, ArrayLike]) -> list[Outcome]:
-    """{policy: a judge's scores [prompts] of its answers} → every pair of policies on every prompt; equal is a tie."""
-    found = []
-    for (first, left), (second, right) in itertools.combinations(scores.items(), 2):
-        signs = np.sign(np.subtract(left, right, dtype=np.float64))
-        found += [Outcome(prompt, first, second, float(1 + sign) / 2) for prompt, sign in enumerate(signs)]
+        low, high = percentile_interval(drawn, method="inverted_cdf")
+        found.append(Strength(name, float(fits[0, place]), low, high, round(compared[place])))
     return found
 
 
@@ -107,7 +95,7 @@ def fit(wins: Array) -> Array:
 
     def derivatives(others: Array) -> tuple[Array, Array]:
         theta = np.append(0.0, others)
-        chances = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
+        chances = sigmoid(theta[:, None] - theta[None, :])
         slope = scored - (games * chances).sum(axis=1)
         curved = games * chances * chances.T
         return slope[1:], (np.diag(curved.sum(axis=1)) - curved)[1:, 1:]

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from headwater.evaluation.intervals import sigmoid
 from headwater.evaluation.pairs import TOLERANCE
 
 MOST_ANSWERS = 3000
 """Answers whose pairs are all looked at: 4.5 million; more would take gigabytes and change nothing."""
+MOST_PAIRS = 200_000
+"""Of theirs, pairs that stand on the curve."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,12 @@ def pair_calibration(
     minimum_gap: float = 0.0,
     sources: Sequence[str] | None = None,
     *,
-    bins: int = 10,
-    most_pairs: int = 200_000,
     seed: int = 0,
 ) -> Calibration:
     """Calibration of σ(r_a − r_b) on pairs of one source whose mean ratings differ by `minimum_gap` (0: differ at all).
 
     `rewards`, `means`: [answers]. Each pair stands on the curve once, a and b in random order: the curve then runs over
-    all of [0, 1]. Of more than 3,000 answers or `most_pairs` pairs a random choice of so many is taken.
+    all of [0, 1]. Of more than 3,000 answers or 200,000 pairs a random choice of so many is taken.
     """
     reward, mean = np.asarray(rewards, dtype=np.float64), np.asarray(means, dtype=np.float64)
     labels = np.zeros(len(reward), dtype=np.int64) if sources is None else np.unique(sources, return_inverse=True)[1]
@@ -83,14 +84,9 @@ def pair_calibration(
     first, second = np.triu_indices(len(reward), k=1)
     apart = np.abs(mean[first] - mean[second])
     chosen = np.flatnonzero((labels[first] == labels[second]) & (apart > 0) & (apart >= minimum_gap - TOLERANCE))
-    if len(chosen) > most_pairs:
-        chosen = np.sort(generator.choice(chosen, size=most_pairs, replace=False))
+    if len(chosen) > MOST_PAIRS:
+        chosen = np.sort(generator.choice(chosen, size=MOST_PAIRS, replace=False))
     turned = generator.random(len(chosen)) < 0.5
     a = np.where(turned, second[chosen], first[chosen])
     b = np.where(turned, first[chosen], second[chosen])
-    return calibration(sigmoid(reward[a] - reward[b]), mean[a] > mean[b], bins)
-
-
-def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / (1 + e^−x) without overflow."""
-    return np.asarray((1 + np.tanh(x / 2)) / 2)
+    return calibration(sigmoid(reward[a] - reward[b]), mean[a] > mean[b])

@@ -14,7 +14,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from headwater.evaluation.judges import Array
+from headwater.corpus.words import BASIC_HAN
+from headwater.evaluation.intervals import Array
 from headwater.evaluation.pairs import pair_accuracy
 
 Request = TypeVar("Request")
@@ -53,7 +54,7 @@ _WORD = re.compile(r"\b[a-z]{4,}\b", re.IGNORECASE | re.ASCII)
 _MARKS = str.maketrans("，。！？；：（）", ",.!?;:()")
 _CLOSING = re.compile(r"[\s.!?。！？]+$")
 
-_CJK = re.compile(r"[\u4e00-\u9fff]")
+_HAN = re.compile(f"[{BASIC_HAN}]")
 
 CHANGES = ("typos", "lower case", "upper case", "punctuation", "contractions")
 """Of answers."""
@@ -165,7 +166,7 @@ def other_forms(text: str) -> str:
 def reworded(instruction: str) -> str:
     """A request in other words: "Write a line." becomes "Could you write a line?", and a question is asked for an answer to it."""
     text = instruction.strip()
-    question, chinese = text.endswith(("?", "？")), bool(_CJK.search(text))
+    question, chinese = text.endswith(("?", "？")), bool(_HAN.search(text))
     if question:
         return f"告诉我：{text}" if chinese else f"Tell me: {text}"
     plain = _CLOSING.sub("", text)

@@ -1,4 +1,4 @@
-"""What pretraining is measured by: the objective's loss on held-out texts, beside that of knowing frequencies alone."""
+"""What pretraining is measured by, on the way and in the end: its loss on held-out texts, beside that of knowing frequencies alone."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from torch import Tensor
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.perplexity import Text, bits_per_byte
+from headwater.models.decoding import resting
+from headwater.models.generate import Sampling, generate
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
 from headwater.objectives.causal import CausalLM
-from headwater.objectives.registry import TextObjective, control_tokens
-from headwater.training.batch import Row, split_by_tokens
+from headwater.objectives.pretraining import TextObjective, control_tokens
+from headwater.training.batch import READ_BUDGET, Row, split_by_tokens
+from headwater.training.learner import Learner
 from headwater.training.source import parts
 
 QUICK = 100
 """Held-out documents measured on the way, of all sources alike; all of them at the end."""
 COUNTED = 20_000
 """Training documents, evenly spread, whose targets are counted for the unigram loss."""
-_BUDGET = 4096
-"""Padded tokens per forward pass."""
 
 
 class HeldOut(Protocol):
@@ -103,11 +104,43 @@ class HeldOutTargets:
         }
 
 
+class HeldOutEvaluation:
+    """The tokens that were read after each step and, every so many steps and after the last, the held-out metric and of
+    models that write a sample: the hook of the engine.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        learner: Learner,
+        tokenizer: Tokenizer,
+        heldout: HeldOut,
+        *,
+        every: int,
+        steps: int,
+        tokens_per_step: int,
+    ) -> None:
+        self.model, self.learner, self.tokenizer, self.heldout = model, learner, tokenizer, heldout
+        self.every, self.steps, self.tokens_per_step = every, steps, tokens_per_step
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
+        line: dict[str, Any] = {"tokens": step * self.tokens_per_step}
+        if step % self.every and step != self.steps:
+            return line
+        with self.learner.as_released(), resting(self.model):
+            line |= self.heldout.quick(self.model)
+            if self.model.config.form == "decoder":
+                sampling = Sampling(40, temperature=0.7, stop_tokens=(self.tokenizer.end_of_text,))
+                (answer,) = generate(self.model, [[self.tokenizer.end_of_text]], sampling, seeds=[step])
+                line["sample"] = self.tokenizer.decode(answer.tokens)
+        return line
+
+
 def target_losses(objective: TextObjective, model: Model, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     """−log p of every target in nats, and the targets; [targets] each, in no particular order."""
     losses, targets = [], []
     with torch.inference_mode():
-        for batch in split_by_tokens(rows, _BUDGET):
+        for batch in split_by_tokens(rows, READ_BUDGET):
             learnt = batch.per_token["targets"] != IGNORED
             chosen = batch.per_token["targets"][learnt]
             hidden = objective.hidden({"model": model}, batch)[learnt]

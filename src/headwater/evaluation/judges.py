@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from headwater.evaluation.baselines import BagOfWords
+from headwater.evaluation.intervals import Array
 from headwater.evaluation.pairwise import Pair, PairBagOfWords
-
-Array = NDArray[np.float64]
 
 SENTIMENT_WORDS = "sentiment-words.json"
 """Beside rated Chinese texts: words of praise and of blame."""

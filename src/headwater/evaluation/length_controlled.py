@@ -12,12 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from headwater.evaluation.intervals import Array, draws, percentile_interval, sigmoid
 from headwater.evaluation.newton import maximise
-from headwater.evaluation.pairs import draws
-
-Array = NDArray[np.float64]
 
 PENALTY = 0.01
 """Of θ² + φ², halved, against the summed log-likelihood: it moves nothing that can be seen, and keeps the estimate
@@ -61,9 +59,8 @@ def length_controlled_win_rate(
     weights = draws(len(old), resamples, np.random.default_rng(seed)).astype(np.float64)
     # The first row of the weights is the sample itself.
     fits = np.array([fit(feature, outcomes, drawn) for drawn in weights])
-    rates = 1 / (1 + np.exp(-fits[:, 0]))
-    low, high = np.quantile(rates[1:], [0.025, 0.975]) if resamples else (np.nan, np.nan)
-    return LengthControlled(float(rates[0]), float(low), float(high), float(fits[0, 1]))
+    rates = sigmoid(fits[:, 0])
+    return LengthControlled(float(rates[0]), *percentile_interval(rates[1:]), float(fits[0, 1]))
 
 
 def fit(feature: Array, outcomes: Array, weights: Array) -> Array:
@@ -74,7 +71,7 @@ def fit(feature: Array, outcomes: Array, weights: Array) -> Array:
     inputs = np.stack([np.ones_like(feature), feature], axis=1)
 
     def derivatives(found: Array) -> tuple[Array, Array]:
-        chances = 1 / (1 + np.exp(-inputs @ found))
+        chances = sigmoid(inputs @ found)
         slope = inputs.T @ (weights * (outcomes - chances)) - PENALTY * found
         return slope, (inputs * (weights * chances * (1 - chances))[:, None]).T @ inputs + PENALTY * np.eye(2)
 

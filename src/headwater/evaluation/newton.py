@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from headwater.evaluation.intervals import Array
 
 _STEPS = 100
 """At most; a handful suffice."""

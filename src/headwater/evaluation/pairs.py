@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+from headwater.evaluation.intervals import Array, draws, percentile_interval
 
 BLOCK = 1024
 """Rows of the pair matrix that are held at once."""
@@ -81,16 +81,7 @@ def order_agreement(
     with np.errstate(divide="ignore", invalid="ignore"):
         accuracies = credit / eligible
     drawn = accuracies[1:][eligible[1:] > 0]
-    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
-    return PairAccuracy(float(accuracies[0]), float(low), float(high), round(eligible[0] / 2))
-
-
-def draws(answers: int, resamples: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """How often each answer is drawn, [1 + resamples, answers]; the first row is the sample itself, once each."""
-    weights = np.ones((resamples + 1, answers), dtype=np.float32)
-    for place in range(1, resamples + 1):
-        weights[place] = np.bincount(generator.integers(answers, size=answers), minlength=answers)
-    return weights
+    return PairAccuracy(float(accuracies[0]), *percentile_interval(drawn), round(eligible[0] / 2))
 
 
 def blocks(

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwater.errors import UserError
 from headwater.evaluation.baselines import WORDS, lengths_of
-from headwater.evaluation.pairs import draws
+from headwater.evaluation.intervals import Array, draws, percentile_interval
 
-Array = NDArray[np.float64]
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,8 @@ class PairLength:
 class PairBagOfWords:
     """Logistic regression on the difference of the answers' TF-IDF vectors; swapping the answers swaps the verdict.
 
-    `inverse_penalty` is scikit-learn's C. The fit has no random part.
+    The fit has no random part.
     """
-
-    def __init__(self, inverse_penalty: float = 1.0) -> None:
-        self.inverse_penalty = inverse_penalty
 
     def fit(self, pairs: Sequence[Pair]) -> None:
         """Raises UserError where there are too few pairs, or no words."""
@@ -87,7 +83,7 @@ class PairBagOfWords:
             raise UserError("The answers have no words: check the texts of the preferences.") from None
         # Every pair stands in both orders, so that both labels are there, and no side is preferred.
         both = [*pairs, *(Pair(pair.prompt, pair.second, pair.first, not pair.first_is_better) for pair in pairs)]
-        self._model: Any = LogisticRegression(C=self.inverse_penalty, fit_intercept=False, max_iter=300)
+        self._model: Any = LogisticRegression(fit_intercept=False, max_iter=300)
         self._model.fit(self._differences(both), [pair.first_is_better for pair in both])
 
     def margins(self, pairs: Sequence[Pair]) -> Array:
@@ -114,7 +110,7 @@ class Accuracy:
     prompts: int
 
 
-def accuracy(margins: Array, pairs: Sequence[Pair], *, resamples: int = 1000, seed: int = 0) -> Accuracy:
+def accuracy(margins: Array, pairs: Sequence[Pair], *, seed: int = 0) -> Accuracy:
     """`margins` [pairs] against what people said. Raises UserError where there is no pair."""
     if not pairs:
         raise UserError("There is no held-out pair: give more preferences.")
@@ -124,10 +120,9 @@ def accuracy(margins: Array, pairs: Sequence[Pair], *, resamples: int = 1000, se
     owner = np.array([places[pair.prompt] for pair in pairs])
     credits, counts = np.bincount(owner, weights=credit), np.bincount(owner)
     # The first row of the weights is the sample itself.
-    weights = draws(len(places), resamples, np.random.default_rng(seed)).astype(np.float64)
+    weights = draws(len(places), RESAMPLES, np.random.default_rng(seed)).astype(np.float64)
     shares = (weights @ credits) / (weights @ counts)
-    low, high = np.quantile(shares[1:], [0.025, 0.975])
-    return Accuracy(float(shares[0]), float(low), float(high), len(pairs), len(places))
+    return Accuracy(float(shares[0]), *percentile_interval(shares[1:]), len(pairs), len(places))
 
 
 def _length_differences(pairs: Sequence[Pair]) -> Array:

@@ -13,10 +13,8 @@ from torch import Tensor
 from headwater.evaluation.calibration import Calibration, calibration
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
-from headwater.training.batch import Row, split_by_tokens
+from headwater.training.batch import READ_BUDGET, Row, split_by_tokens
 
-_BUDGET = 4096
-"""Padded tokens per forward pass."""
 _TOGETHER = 256
 """Places whose probabilities of the whole vocabulary are held at once."""
 
@@ -73,7 +71,7 @@ def _learnt_places(model: Model, texts: Sequence[Text]) -> Iterator[tuple[list[s
     target [places]."""
     for index, text in enumerate(texts):
         text.row.per_row["text"] = index
-    for batch in split_by_tokens([text.row for text in texts], _BUDGET, model.shares_beginnings):
+    for batch in split_by_tokens([text.row for text in texts], READ_BUDGET, model.shares_beginnings):
         learnt = batch.per_token["targets"] != IGNORED
         owners = batch.per_row["text"][:, None].expand_as(learnt)[learnt]
         groups = [texts[owner].group for owner in owners.tolist()]

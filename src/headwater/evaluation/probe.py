@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from headwater.models.model import Model
-from headwater.training.batch import Batch, Row, split_by_tokens
-
-_BUDGET = 4096
-"""Padded tokens per forward pass."""
+from headwater.training.batch import READ_BUDGET, Batch, Row, split_by_tokens
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def mean_states(model: Model, texts: Sequence[Sequence[int]]) -> npt.NDArray[np.
         Row(torch.tensor(text[: model.config.context]), per_row={"text": index}) for index, text in enumerate(texts)
     ]
     means = torch.zeros(len(texts), model.config.d_model)
-    for batch in split_by_tokens(rows, _BUDGET):
+    for batch in split_by_tokens(rows, READ_BUDGET):
         real = batch.documents_or_padding()
         weights = real[..., None].float()
         states = _states(model, batch, real).float()

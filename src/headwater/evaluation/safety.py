@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headwater.corpus.privacy import replace_private
+from headwater.evaluation.intervals import wilson
 from headwater.evaluation.lexicon import Lexicon
 from headwater.evaluation.safety_prompts import HARMFUL, HARMLESS, REFUSALS
 
@@ -89,7 +89,7 @@ def measure(asked: Sequence[Question], answers: Sequence[str], lexicon: Lexicon)
             found[name].setdefault(question.language, []).append(sign)
     return Safety(
         {
-            name: {language: wilson(sum(signs), len(signs)) for language, signs in by_language.items()}
+            name: {language: _share(sum(signs), len(signs)) for language, signs in by_language.items()}
             for name, by_language in found.items()
         }
     )
@@ -101,12 +101,5 @@ def refuses(answer: str) -> bool:
     return any(phrase in beginning for phrase in REFUSALS)
 
 
-def wilson(count: int, total: int, z: float = 1.959963984540054) -> Share:
-    """The score interval (Wilson 1927): it stays within 0 and 1, and is no point where the share is 0 or 1."""
-    if not 0 <= count <= total or not total:
-        raise ValueError(f"{count} of {total} is no share.")
-    share = count / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    # At the ends the interval's own is exact; rounding must not move it past the share.
-    return Share(count, total, share, middle - half if count else 0.0, middle + half if count < total else 1.0)
+def _share(count: int, total: int) -> Share:
+    return Share(count, total, count / total, *wilson(count, total))

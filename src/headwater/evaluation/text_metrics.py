@@ -9,8 +9,11 @@ import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003fffd"
-UNIT = re.compile(rf"[{CJK}]|(?:(?![{CJK}])\w)+(?:['’](?:(?![{CJK}])\w)+)*")
+from headwater.corpus.words import HAN, HANGUL, KANA
+
+_CJK = f"{KANA}{HAN}{HANGUL}\U00031350-\U0003fffd"
+"""With the places of Chinese characters that Unicode has yet to name."""
+_UNIT = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+(?:['’](?:(?![{_CJK}])\w)+)*")
 """One character of a script without spaces, or a word with its apostrophes; punctuation is no unit."""
 
 
@@ -23,9 +26,9 @@ class Variety:
     ratio: float
 
 
-def units(text: str) -> list[str]:
+def answer_units(text: str) -> list[str]:
     """A text's words (lower-cased) and CJK characters, in order."""
-    return UNIT.findall(text.lower())
+    return _UNIT.findall(text.lower())
 
 
 def grams(items: Sequence[Hashable], n: int) -> Iterator[tuple[Hashable, ...]]:
@@ -46,7 +49,7 @@ def variety(before: Sequence[str], after: Sequence[str], n: int = 2) -> Variety:
     """
     cut_before, cut_after = [], []
     for old, new in zip(before, after, strict=True):
-        old_units, new_units = units(old), units(new)
+        old_units, new_units = answer_units(old), answer_units(new)
         shorter = min(len(old_units), len(new_units))
         cut_before.append(old_units[:shorter])
         cut_after.append(new_units[:shorter])
@@ -56,7 +59,7 @@ def variety(before: Sequence[str], after: Sequence[str], n: int = 2) -> Variety:
 
 def lengths(texts: Sequence[str]) -> list[int]:
     """Number of units of each text."""
-    return [len(units(text)) for text in texts]
+    return [len(answer_units(text)) for text in texts]
 
 
 def mean_length(texts: Sequence[str]) -> float:
@@ -72,7 +75,7 @@ def length_ratio(before: Sequence[str], after: Sequence[str]) -> float:
 
 def repetition(texts: Sequence[str], n: int = 3) -> float:
     """Share of the n-grams that stood in the same answer before, pooled over the answers; 0 where there are none."""
-    return repeated_share([units(text) for text in texts], n)
+    return repeated_share([answer_units(text) for text in texts], n)
 
 
 def repeated_share(texts: Sequence[Sequence[Hashable]], n: int) -> float:

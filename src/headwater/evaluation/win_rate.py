@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from headwater.evaluation.intervals import percentile_interval
+
 
 @dataclass(frozen=True)
 class WinRate:
@@ -34,5 +36,5 @@ def win_rate(before: ArrayLike, after: ArrayLike, *, resamples: int = 2000, seed
     wins, ties = int((new > old).sum()), int((new == old).sum())
     shares = np.array([wins, ties, prompts - wins - ties]) / prompts
     drawn = np.random.default_rng(seed).multinomial(prompts, shares, size=resamples)
-    low, high = np.quantile((drawn[:, 0] + drawn[:, 1] / 2) / prompts, [0.025, 0.975])
-    return WinRate((wins + ties / 2) / prompts, float(low), float(high), prompts, wins, ties)
+    low, high = percentile_interval((drawn[:, 0] + drawn[:, 1] / 2) / prompts)
+    return WinRate((wins + ties / 2) / prompts, low, high, prompts, wins, ties)

@@ -6,18 +6,17 @@ The judgements of the others stay in the store, and count where agreement is mea
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
 from headwater.feedback.judgements import Groups
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, TASK, settling, standing
+from headwater.feedback.orders import pair_orders
+from headwater.feedback.reader import settling, standing
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, TASK
 from headwater.feedback.store import Store
-
-Orders = dict[tuple[int, int], int]
-"""{(answer, answer), lower id first: 1 where the first is better, -1 where the second is, 0 for a tie}."""
 
 
 class Opinion(NamedTuple):
@@ -32,15 +31,6 @@ class Opinion(NamedTuple):
     axes: dict[str, float] | None
     flags: list[str]
     note: str | None
-
-
-def pair_orders(groups: Sequence[Sequence[int]]) -> Orders:
-    """Every two answers that a ranking orders."""
-    place = {response: number for number, group in enumerate(groups) for response in group}
-    return {
-        (low, high): (place[high] > place[low]) - (place[high] < place[low])
-        for low, high in itertools.combinations(sorted(place), 2)
-    }
 
 
 def contradict(one: Groups, other: Groups) -> bool:

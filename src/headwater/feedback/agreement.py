@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwater.errors import UserError
+from headwater.evaluation.intervals import Array, percentile_interval
 from headwater.evaluation.pairs import PairAccuracy, order_agreement
 
 Metric = Literal["interval", "ordinal", "nominal"]
-Array = NDArray[np.float64]
 
 MOST_VALUES = 200
 """Distinct ratings up to which counting by value is meant; a rating scale has about ten."""
+
+HALVINGS = 10
+"""Times that the raters are parted anew."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,8 @@ def krippendorff_alpha(
         chosen = generator.integers(len(flat), size=(times, len(flat)))
         weights = np.stack([np.bincount(row, minlength=len(flat)) for row in chosen]).astype(np.float64)
         drawn.append(alpha_of((weights @ flat).reshape(times, len(values), len(values)), values, metric))
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975]) if drawn else (alpha, alpha)
-    return Agreement(alpha, float(low), float(high), len(counts), int(counts.sum()))
+    low, high = percentile_interval(np.concatenate(drawn)) if drawn else (alpha, alpha)
+    return Agreement(alpha, low, high, len(counts), int(counts.sum()))
 
 
 def sums_by(rows: Array, owners: Sequence[Hashable]) -> Array:
@@ -142,33 +144,30 @@ def halves(ratings: Sequence[Sequence[float]], generator: np.random.Generator) -
 
 def rater_ceiling(
     ratings: Sequence[Sequence[float]],
-    sources: Sequence[str] | None = None,
     *,
     minimum_gap: float = 0.0,
-    halvings: int = 10,
     resamples: int = 1000,
     seed: int = 0,
 ) -> PairAccuracy:
-    """How often one random half of the raters orders two answers of a source as the other half does.
+    """How often one random half of the raters orders two answers as the other half does.
 
     Counted are pairs whose full means differ by `minimum_gap` or more and that the second half does not tie; a tie in
-    the first half is ½ right. Mean over `halvings`; the interval resamples answers: the mean of the halvings' bounds.
+    the first half is ½ right. Mean over `HALVINGS`; the interval resamples answers: the mean of the halvings' bounds.
     By the choice of pairs with both halves' ratings it is a little too high: a ceiling, not an estimate.
     """
     kept = [place for place, values in enumerate(ratings) if len(values) >= 2]
     if not kept:
         raise UserError("The raters' ceiling needs answers with two ratings or more: there are none.")
     rated = [ratings[place] for place in kept]
-    groups = None if sources is None else [sources[place] for place in kept]
     full = np.array([np.mean(values) for values in rated])
     generator = np.random.default_rng(seed)
     found = []
-    for _ in range(halvings):
+    for _ in range(HALVINGS):
         predicts, orders = halves(rated, generator)
         found.append(
             order_agreement(
-                predicts, orders, groups, gap_of=full, minimum_gap=minimum_gap,
-                resamples=max(1, resamples // halvings), seed=int(generator.integers(2**31)),
+                predicts, orders, None, gap_of=full, minimum_gap=minimum_gap,
+                resamples=max(1, resamples // HALVINGS), seed=int(generator.integers(2**31)),
             )
         )  # fmt: skip
     mean = {name: float(np.mean([getattr(one, name) for one in found])) for name in ("accuracy", "low", "high")}

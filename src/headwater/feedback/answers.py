@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import not_, select
 
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK, skipped
+from headwater.feedback.reader import skipped
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK
 from headwater.feedback.store import Store, Writer
 
 
@@ -98,7 +99,7 @@ def is_to_be_judged(store: Store, annotator: int, response: int) -> bool:
         return any(response in responses for responses in connection.execute(tasks).scalars())
 
 
-def seeds_of(store: Store, model: str) -> set[int]:
+def used_seeds(store: Store, model: str) -> set[int]:
     """The seeds of a model's answers."""
     with store.reading() as connection:
         return set(connection.execute(select(RESPONSE.c.seed).where(RESPONSE.c.model == model)).scalars())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, RowMapping, select
 
-from headwater.feedback.reader import PROMPT, RESPONSE
+from headwater.feedback.schema import PROMPT, RESPONSE
 
 
 class ShownAnswer(NamedTuple):

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, func, select
 
 from headwater.errors import UserError
 from headwater.feedback.judgements import Groups, Judgement, parse_ranking
-from headwater.feedback.reader import JUDGEMENT, RESPONSE, TABLES, TASK, standing
-from headwater.feedback.schema import KINDS
+from headwater.feedback.orders import has_order
+from headwater.feedback.reader import standing
+from headwater.feedback.schema import JUDGEMENT, KINDS, RESPONSE, TABLES, TASK
 
 
 def check_task(kind: str, responses: Sequence[int], shown: Sequence[int], wanted: int, gold: Groups | None) -> None:
@@ -23,7 +24,7 @@ def check_task(kind: str, responses: Sequence[int], shown: Sequence[int], wanted
         raise UserError(f"A task of kind `{kind}` shows {answers} answers, not {len(responses)}: make it so.")
     if wanted < 1:
         raise UserError(f"A task is to be judged by {wanted} people: give a number from 1 on.")
-    if gold is not None and (kind not in ("ranking", "pair") or len(parse_ranking(gold, responses)) < 2):
+    if gold is not None and (kind not in ("ranking", "pair") or not has_order(parse_ranking(gold, responses))):
         raise UserError("A gold question is a ranking or a pair in which some answer is better: give its known order.")
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 from sqlalchemy import select
 
+from headwater.feedback.annotator_names import is_simulated
 from headwater.feedback.annotator_rows import annotators
 from headwater.feedback.comparisons import Comparison, Turn
-from headwater.feedback.known import new_comparisons
+from headwater.feedback.duplicates import new_comparisons
 from headwater.feedback.prompt_rows import NewPrompt, write_prompts
 from headwater.feedback.reader import standing
-from headwater.feedback.store import TABLES, Writer
+from headwater.feedback.schema import JUDGEMENT, RESPONSE, TASK
+from headwater.feedback.store import Writer
 
 
 def write_comparisons(writer: Writer, comparisons: Sequence[Comparison]) -> int:
@@ -42,7 +44,7 @@ def write_comparisons(writer: Writer, comparisons: Sequence[Comparison]) -> int:
     task_of |= dict(zip(shared, writer.insert("task", rows, "import of tasks"), strict=True))
     standing_of = _standing(writer, {task for task, _ in tasks.values()})
     judgements = []
-    for id_, (name, each) in enumerate(new.items(), start=writer.next_id(TABLES["judgement"])):
+    for id_, (name, each) in enumerate(new.items(), start=writer.next_id(JUDGEMENT)):
         key, annotator = key_of[name], people[each.annotator]
         places = _in_order(each.answers, each.writers)
         answer = dict(zip(places, own[key], strict=True))
@@ -89,14 +91,13 @@ def _write_answers(
 
 def _tasks(writer: Writer, keys: Collection[Hashable]) -> dict[Hashable, tuple[int, list[int]]]:
     """{key: (task, its answers as `_in_order` has them)} of those whose answers are a task in the store; no gold questions."""
-    task, response = TABLES["task"], TABLES["response"]
-    query = select(task.c.id, task.c.prompt_id, task.c.responses).where(
-        task.c.kind.in_(("pair", "ranking")), task.c.gold.is_(None)
+    query = select(TASK.c.id, TASK.c.prompt_id, TASK.c.responses).where(
+        TASK.c.kind.in_(("pair", "ranking")), TASK.c.gold.is_(None)
     )
-    rows = writer.connection.execute(query.order_by(task.c.id.desc())).all()  # the earliest of equal ones is taken
+    rows = writer.connection.execute(query.order_by(TASK.c.id.desc())).all()  # the earliest of equal ones is taken
     if not rows:
         return {}
-    said = {row.id: row for row in writer.connection.execute(select(response.c.id, response.c.text, response.c.model))}
+    said = {row.id: row for row in writer.connection.execute(select(RESPONSE.c.id, RESPONSE.c.text, RESPONSE.c.model))}
     found: dict[Hashable, tuple[int, list[int]]] = {}
     for row in rows:
         answers, writers = [said[id_].text for id_ in row.responses], [said[id_].model for id_ in row.responses]
@@ -108,18 +109,18 @@ def _tasks(writer: Writer, keys: Collection[Hashable]) -> dict[Hashable, tuple[i
 
 def _standing(writer: Writer, tasks: Collection[int]) -> dict[tuple[int, int], int]:
     """{(annotator, task): id of what they say of it now}"""
-    table = TABLES["judgement"]
-    query = select(table.c.id, table.c.annotator_id, table.c.task_id).where(table.c.task_id.is_not(None), standing())
-    rows = writer.connection.execute(query.order_by(table.c.id)) if tasks else ()
+    query = select(JUDGEMENT.c.id, JUDGEMENT.c.annotator_id, JUDGEMENT.c.task_id)
+    query = query.where(JUDGEMENT.c.task_id.is_not(None), standing()).order_by(JUDGEMENT.c.id)
+    rows = writer.connection.execute(query) if tasks else ()
     return {(row.annotator_id, row.task_id): row.id for row in rows if row.task_id in tasks}
 
 
 def _want(writer: Writer, tasks: Collection[int], said: Iterable[tuple[int, int]]) -> None:
     """Tasks are wanted of as many people as there are in `said`, {(annotator, task)}, at least."""
-    table, counted = TABLES["task"], Counter(task for _, task in said)
+    counted = Counter(task for _, task in said)
     for task in sorted(tasks):
-        here = (table.c.id == task, table.c.wanted < counted[task])
-        writer.connection.execute(table.update().where(*here).values(wanted=counted[task]))
+        here = (TASK.c.id == task, TASK.c.wanted < counted[task])
+        writer.connection.execute(TASK.update().where(*here).values(wanted=counted[task]))
 
 
 def _kind(comparison: Comparison) -> str:
@@ -129,7 +130,7 @@ def _kind(comparison: Comparison) -> str:
 def _is_task(those: Sequence[Comparison]) -> bool:
     """Whether others may be compared with who compared these; a model alone is nobody whom others join."""
     first = those[0].annotator
-    return first is not None and (len(those) > 1 or not first.startswith("simulated:"))
+    return first is not None and (len(those) > 1 or not is_simulated(first))
 
 
 def _task_row(prompt: int, answers: list[int], those: Sequence[Comparison]) -> dict[str, Any]:

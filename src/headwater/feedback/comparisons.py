@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from headwater.corpus.shares import share_of
+from headwater.feedback.orders import groups_of
 
 Role = Literal["system", "user", "assistant"]
 
@@ -75,7 +76,7 @@ class Comparison:
 
     def groups(self) -> list[list[int]]:
         """Places of answers, best first, those that tie together."""
-        return [[place for place, own in enumerate(self.ranks) if own == rank] for rank in sorted(set(self.ranks))]
+        return groups_of(dict(enumerate(self.ranks)))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """(better, worse) of every two answers that do not tie."""

@@ -6,20 +6,18 @@ pairs of one task's answers are no independent observations.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwater.errors import UserError
-from headwater.evaluation.pairs import draws
+from headwater.evaluation.intervals import Array, draws, percentile_interval
 from headwater.feedback.agreement import sums_by
 from headwater.feedback.judgements import Groups
+from headwater.feedback.orders import pair_orders
 
-Array = NDArray[np.float64]
 Weights = Literal["linear", "quadratic"]
 
 
@@ -63,43 +61,14 @@ def kendall_tau(
 
 def concordance(one: Groups, other: Groups) -> tuple[int, int, int, int]:
     """(C − D, pairs that the first does not tie, pairs that the second does not tie, pairs) of the answers in both."""
-    place, other_place = ({id_: at for at, group in enumerate(groups) for id_ in group} for groups in (one, other))
-    balance = first = second = total = 0
-    for a, b in itertools.combinations(sorted(place.keys() & other_place.keys()), 2):
-        mine = (place[a] > place[b]) - (place[a] < place[b])
-        theirs = (other_place[a] > other_place[b]) - (other_place[a] < other_place[b])
-        balance += mine * theirs
-        first += mine != 0
-        second += theirs != 0
-        total += 1
-    return balance, first, second, total
+    mine, theirs = pair_orders(one), pair_orders(other)
+    both = [(mine[pair], theirs[pair]) for pair in mine.keys() & theirs.keys()]
+    return sum(a * b for a, b in both), sum(a != 0 for a, _ in both), sum(b != 0 for _, b in both), len(both)
 
 
 def _tau_b(sums: Array) -> Array:
     """Sums [..., 3] → τ-b [...]."""
     return np.asarray(sums[..., 0] / np.sqrt(sums[..., 1] * sums[..., 2]))
-
-
-def cohen_kappa(
-    labels: Sequence[tuple[float, float]],
-    units: Sequence[Hashable] | None = None,
-    *,
-    weights: Weights | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Coefficient:
-    """κ (Cohen 1960; weighted: 1968) of two raters: (one's label, the other's) per item.
-
-    units    what is drawn together, one name per item; absent: each item alone
-    weights  how much a near miss counts, where the labels are a scale (how much better a pair's first is): by the distance
-             of their places among the labels that occur, or its square; absent: all misses alike
-
-    κ = 1 − Σ w·O / Σ w·E: disagreement observed over that expected from how often each uses each label. Raises UserError
-    where there is no item.
-    """
-    if not labels:
-        raise UserError("Cohen's κ needs a pair that two people judged: there is none.")
-    return mean_kappa([(labels, range(len(labels)) if units is None else units)], weights, resamples, seed)
 
 
 def mean_kappa(
@@ -108,9 +77,15 @@ def mean_kappa(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Coefficient:
-    """Mean of the κ of every two raters (Light 1971): (labels, units) of each such two, as in `cohen_kappa`.
+    """κ of two raters (Cohen 1960; weighted: 1968), of several the mean of every two (Light 1971).
 
-    Units of one name are drawn together, whoever judged them. Two raters whose κ is not defined are left out.
+    raters   of each such two (labels, units): (one's label, the other's) per item, and the name of each item's unit; units of
+             one name are drawn together, whoever judged them
+    weights  how much a near miss counts, where the labels are a scale (how much better a pair's first is): by the distance
+             of their places among the labels that occur, or its square; absent: all misses alike
+
+    κ = 1 − Σ w·O / Σ w·E: disagreement observed over that expected from how often each uses each label. Two raters whose κ
+    is not defined are left out.
     """
     values = np.unique([label for labels, _ in raters for pair in labels for label in pair])
     names = {name: place for place, name in enumerate(dict.fromkeys(name for _, units in raters for name in units))}
@@ -153,6 +128,5 @@ def _kappa(flat: Array, costs: Array) -> Array:
 def _coefficient(found: Array, units: int) -> Coefficient:
     """The sample's value stands first in `found`, those of the resamples behind it."""
     drawn = found[1:][np.isfinite(found[1:])]
-    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     value = float(found[0]) if np.isfinite(found[0]) else float("nan")
-    return Coefficient(value, float(low), float(high), units)
+    return Coefficient(value, *percentile_interval(drawn), units)

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 
 from headwater.feedback.database import writing
 from headwater.feedback.ratings import LABELS, PEOPLE
-from headwater.feedback.schema import PASSING, Base
+from headwater.feedback.schema import EVENT, PASSING, Base
 from headwater.feedback.store import Store
 
 ROWS = 5_000
@@ -15,7 +15,10 @@ ROWS = 5_000
 SAID = ("judgement", "import of comparisons", "import of ratings", "import of demonstrations")
 """Kinds of the diary's entries that bring judgements."""
 
-NOT_HERE = (0, PEOPLE.made, LABELS.made)
+NO_TIME = 0
+"""The time of imports and of simulated judgements: nobody made them at any, and equal runs make equal stores."""
+
+NOT_HERE = (NO_TIME, PEOPLE.made, LABELS.made)
 """Times that only a stage gives to the judgements that it brings itself: nobody's, or those of published data."""
 
 
@@ -33,17 +36,16 @@ def copy_store(source: Store, target: Store) -> None:
 def is_empty(store: Store) -> bool:
     """Whether nothing was ever written into it."""
     with store.reading() as connection:
-        return not connection.execute(select(func.count()).select_from(Base.metadata.tables["event"])).scalar_one()
+        return not connection.execute(select(func.count()).select_from(EVENT)).scalar_one()
 
 
 def holds(store: Store, other: Store) -> bool:
     """Whether a store has all that is in the other, as one that was begun as its copy."""
-    event = Base.metadata.tables["event"]
     with other.reading() as connection:
-        last = connection.execute(select(event.c.hash).order_by(event.c.sequence.desc()).limit(1)).scalar()
+        last = connection.execute(select(EVENT.c.hash).order_by(EVENT.c.sequence.desc()).limit(1)).scalar()
     with store.reading() as connection:
         return (
-            last is None or connection.execute(select(event.c.sequence).where(event.c.hash == last)).first() is not None
+            last is None or connection.execute(select(EVENT.c.sequence).where(EVENT.c.hash == last)).first() is not None
         )
 
 
@@ -52,8 +54,7 @@ def last_word(store: Store) -> str:
 
     What a stage brings itself does not count: it would never be finished.
     """
-    event = Base.metadata.tables["event"]
     with store.reading() as connection:
-        brought = event.c.kind.in_(SAID) & ((event.c.kind == SAID[0]) | event.c.made.not_in(NOT_HERE))
-        newest = select(event.c.hash).where(brought).order_by(event.c.sequence.desc()).limit(1)
+        brought = EVENT.c.kind.in_(SAID) & ((EVENT.c.kind == SAID[0]) | EVENT.c.made.not_in(NOT_HERE))
+        newest = select(EVENT.c.hash).where(brought).order_by(EVENT.c.sequence.desc()).limit(1)
         return connection.execute(newest).scalar() or ""

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, func, select
 
 from headwater.errors import UserError
-from headwater.feedback.schema import PASSING, Base, Event, canonical
+from headwater.feedback.schema import EVENT, PASSING, TABLES, canonical
 
 FIRST = "0" * 64
 
@@ -25,14 +25,12 @@ MUTABLE = {"task": {"priority", "wanted"}, "annotator": {"token_hash", "disabled
 LATER = {"task": ("gold",), "judgement": ("shown", "edit_of")}
 """Columns that older stores did not have. They count only where they are set: so the digests of older rows stay."""
 
-DIARY = Base.metadata.tables["event"]
-
 
 @cache
 def recorded_columns(name: str) -> tuple[str, ...]:
     """The columns of a table that the diary always vouches for, in the order of the schema."""
     left_out = {*MUTABLE.get(name, ()), *LATER.get(name, ())}
-    return tuple(column.name for column in Base.metadata.tables[name].columns if column.name not in left_out)
+    return tuple(column.name for column in TABLES[name].columns if column.name not in left_out)
 
 
 def recorded(name: str, row: Mapping[str, Any] | RowMapping) -> list[Any]:
@@ -58,7 +56,7 @@ def entry_hash(entry: Mapping[str, Any] | RowMapping) -> str:
 
 def append(connection: Connection, kind: str, payload: dict[str, Any], made: int) -> None:
     """Adds an entry after checking the one that it stands on. Raises UserError where that one was tampered with."""
-    last = connection.execute(select(DIARY).order_by(Event.sequence.desc()).limit(1)).mappings().first()
+    last = connection.execute(select(EVENT).order_by(EVENT.c.sequence.desc()).limit(1)).mappings().first()
     if last is not None and entry_hash(last) != last["hash"]:
         raise UserError("The last entry of the store's diary was changed: restore a copy of the feedback store.")
     entry = {
@@ -68,19 +66,19 @@ def append(connection: Connection, kind: str, payload: dict[str, Any], made: int
         "made": made,
         "previous": last["hash"] if last else FIRST,
     }
-    connection.execute(DIARY.insert(), {**entry, "hash": entry_hash(entry)})
+    connection.execute(EVENT.insert(), {**entry, "hash": entry_hash(entry)})
 
 
 def problems(connection: Connection) -> Iterator[str]:
     """One sentence per damage: broken links, rows that differ from the diary, rows that the diary does not know."""
     previous, expected = FIRST, 1
     known: dict[str, int] = {}
-    for entry in connection.execute(select(DIARY).order_by(Event.sequence)).mappings().all():
+    for entry in connection.execute(select(EVENT).order_by(EVENT.c.sequence)).mappings().all():
         if entry["sequence"] != expected or entry["previous"] != previous or entry_hash(entry) != entry["hash"]:
             yield f"Entry {entry['sequence']} of the diary does not follow from the one before."
         previous, expected = entry["hash"], entry["sequence"] + 1
         payload = entry["payload"]
-        table = Base.metadata.tables.get(payload.get("table", ""))
+        table = TABLES.get(payload.get("table", ""))
         if table is None:
             continue
         known[table.name] = known.get(table.name, 0) + payload["rows"]
@@ -89,7 +87,7 @@ def problems(connection: Connection) -> Iterator[str]:
         if digest(recorded(table.name, row) for row in rows) != payload["digest"]:
             which = f"Rows {payload['first']} to {payload['last']} of `{table.name}`"
             yield f"{which} are not what entry {entry['sequence']} saw."
-    for name, table in Base.metadata.tables.items():
+    for name, table in TABLES.items():
         count = connection.execute(select(func.count()).select_from(table)).scalar_one()
         if name not in ("event", *PASSING) and count != known.get(name, 0):
             yield f"`{name}` has {count} rows, but the diary knows {known.get(name, 0)}."

@@ -12,7 +12,6 @@ exported: an adjudicator's word alone where there is one, no gold questions, not
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from typing import Any
 from sqlalchemy import or_, select
 
 from headwater.errors import UserError
-from headwater.feedback.adjudication import pair_orders
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, Ranking, learnt
-from headwater.feedback.store import TABLES, Store
-from headwater.storage import write_atomically
+from headwater.feedback.orders import has_order, pair_orders
+from headwater.feedback.reader import Ranking, learnt
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
+from headwater.feedback.store import Store
+from headwater.storage import write_atomically, write_json_lines
 
 Line = dict[str, Any]
 
@@ -52,7 +52,7 @@ def export(store: Store, path: Path, layout: str, split: str) -> int:
     if path.suffix == ".parquet":
         write_parquet(path, lines, layout)
     else:
-        write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        write_json_lines(path, lines)
     return len(lines)
 
 
@@ -67,7 +67,7 @@ def filled(store: Store) -> dict[str, set[str]]:
         splits = connection.execute(select(PROMPT.c.split).distinct().order_by(PROMPT.c.split)).scalars()
         found: dict[str, set[str]] = {split: set() for split in splits}
         for row in connection.execute(said):
-            layouts = {"rankings": row.ranking is not None, "pairs": len(row.ranking or ()) > 1, "sft": row.written}
+            layouts = {"rankings": row.ranking is not None, "pairs": has_order(row.ranking or ()), "sft": row.written}
             found[row.split] |= {layout for layout, has in layouts.items() if has}
     return found
 
@@ -90,8 +90,7 @@ def pairs(store: Store, split: str) -> Iterator[Line]:
 def rankings(store: Store, split: str) -> Iterator[Line]:
     """Every ranking and pair; answers are in the order of their ids, which says nothing of which is better."""
     with store.reading() as connection:
-        response = TABLES["response"]
-        models = {row.id: row.model for row in connection.execute(select(response.c.id, response.c.model))}
+        models = {row.id: row.model for row in connection.execute(select(RESPONSE.c.id, RESPONSE.c.model))}
     for ranking, source in _said(store, split):
         yield {
             "prompt": ranking.conversation,

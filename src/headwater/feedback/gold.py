@@ -17,10 +17,11 @@ from headwater.errors import UserError
 from headwater.feedback import events
 from headwater.feedback.adjudication import Opinion, opinions
 from headwater.feedback.checks import check_task
-from headwater.feedback.choosing import LEASE, task_row
 from headwater.feedback.judgements import Groups, parse_ranking
-from headwater.feedback.reader import JUDGEMENT, PROMPT, RESPONSE, TASK, asked_gold, skipped, standing
+from headwater.feedback.reader import asked_gold, skipped, standing
+from headwater.feedback.schema import JUDGEMENT, LEASE, PROMPT, RESPONSE, TASK
 from headwater.feedback.store import Store
+from headwater.feedback.task_selection import task_row
 
 OFFERED = 200
 """Tasks that are offered to be made gold questions, at most."""

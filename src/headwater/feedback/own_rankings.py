@@ -17,6 +17,7 @@ from typing import Any
 from headwater.errors import UserError
 from headwater.feedback.comparisons import Comparison, Turn
 from headwater.feedback.judgements import Groups, brief, parse_ranking
+from headwater.feedback.orders import groups_of, places
 from headwater.feedback.records import (
     Dialogues,
     Record,
@@ -51,7 +52,7 @@ def add(
     found: Dialogues,
 ) -> None:  # fmt: skip
     """A comparison of those of the answers, {id: (text, model)}, that a ranking names, in the order of `answers`."""
-    ranks = {id_: rank for rank, group in enumerate(groups) for id_ in group}
+    ranks = places(groups)
     ranked = [id_ for id_ in answers if id_ in ranks]
     if len(ranked) < 2:
         found.left_out["fewer than two ranked answers"] += 1
@@ -149,11 +150,10 @@ def read_row(row: Mapping[str, str], place: str, found: Dialogues) -> None:
         number += 1
     if not row["prompt"].strip():
         raise UserError(f"{place} has no text as `prompt`: mend or remove the line.")
-    groups = [[id_ for id_ in ranks if ranks[id_] == rank] for rank in sorted(set(ranks.values()))]
     record: Record = {name: row[name] for name in ("annotator", "split", "source") if row.get(name, "").strip()}
     if row.get("strength", "").strip():
         record["strength"] = _number(row["strength"].strip(), "strength", place)
-    add(groups, answers, (Turn("user", row["prompt"].strip()),), record, place, found)
+    add(groups_of(ranks), answers, (Turn("user", row["prompt"].strip()),), record, place, found)
 
 
 def _number(text: str, name: str, place: str) -> float:

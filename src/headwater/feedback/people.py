@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Row, func, select
 
 from headwater.errors import UserError
 from headwater.feedback import events
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, standing
+from headwater.feedback.reader import standing
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT
 from headwater.feedback.store import Store
 
 PERSONAL = ("annotator", "adjudicator", "admin")

@@ -7,20 +7,21 @@ from dataclasses import dataclass, replace
 from sqlalchemy import and_, func, not_, select
 
 from headwater.feedback.adjudication import contradictory_tasks
-from headwater.feedback.choosing import taken, unsettled
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, TASK, settling, skipped, standing
+from headwater.feedback.reader import settling, skipped, standing
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, TASK
 from headwater.feedback.store import Store
+from headwater.feedback.task_selection import taken, unsettled
 
 
 @dataclass(frozen=True)
-class Progress:
+class JudgingProgress:
     """How far the judging is, without gold questions.
 
     tasks, wanted   tasks, and judgements that are wanted of them together
     judged          of those that are wanted, how many there are
     finished        tasks that have all that are wanted, or that an adjudicator settled
     contradictory   tasks that wait for an adjudicator; not counted for a person who is none, as it takes a while: 0
-    own, own_skipped, own_left  of one person: judged, skipped, and waiting for them (gold questions are among the judged)
+    own, own_left   of one person: judged, and waiting for them (gold questions are among the judged)
     adjudicates     whether that person is an adjudicator: contradictory tasks are all that waits for them
     """
 
@@ -30,12 +31,11 @@ class Progress:
     finished: int
     contradictory: int
     own: int = 0
-    own_skipped: int = 0
     own_left: int = 0
     adjudicates: bool = False
 
 
-def progress(store: Store, annotator: int | None = None) -> Progress:
+def progress(store: Store, annotator: int | None = None) -> JudgingProgress:
     """Of the whole store, and of one person where one is given."""
     judged, settled = taken(), settling().subquery()
     places = func.coalesce(judged.c.places, 0)
@@ -47,7 +47,7 @@ def progress(store: Store, annotator: int | None = None) -> Progress:
             .where(TASK.c.gold.is_(None))
         ).all()
         closed = {row.id for row in rows if row.places >= row.wanted or row.settled is not None}
-        whole = Progress(
+        whole = JudgingProgress(
             len(rows), sum(row.wanted for row in rows), sum(min(row.places, row.wanted) for row in rows), len(closed),
             0,
         )  # fmt: skip
@@ -58,11 +58,11 @@ def progress(store: Store, annotator: int | None = None) -> Progress:
         )
         own = and_(JUDGEMENT.c.annotator_id == annotator, JUDGEMENT.c.task_id.is_not(None), standing())
         said = connection.execute(select(JUDGEMENT.c.task_id).where(own, not_(skipped()))).scalars().all()
-        passed = connection.execute(select(JUDGEMENT.c.task_id).where(own, skipped())).scalars().all()
         if adjudicates:
             contradictory = contradictory_tasks(connection)
             whole = replace(whole, contradictory=len(contradictory))
             left = {task for task, _ in unsettled(connection, contradictory, annotator)}
         else:
-            left = {row.id for row in rows} - closed - set(said) - set(passed)
-    return replace(whole, own=len(said), own_skipped=len(passed), own_left=len(left), adjudicates=adjudicates)
+            passed = connection.execute(select(JUDGEMENT.c.task_id).where(own, skipped())).scalars()
+            left = {row.id for row in rows} - closed - {*said, *passed}
+    return replace(whole, own=len(said), own_left=len(left), adjudicates=adjudicates)

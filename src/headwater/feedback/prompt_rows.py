@@ -16,7 +16,8 @@ from headwater.corpus.normalise import split_key
 from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.feedback.comparisons import Turn, first_request, first_said
-from headwater.feedback.store import TABLES, Writer
+from headwater.feedback.schema import PROMPT
+from headwater.feedback.store import Writer
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,7 @@ class NewPrompt:
 
 def write_prompts(writer: Writer, asked: Sequence[NewPrompt]) -> dict[tuple[str, tuple[Turn, ...]], int]:
     """{(source, prompt): id}, each prompt once; one that is in the store with the same split is not added again."""
-    table = TABLES["prompt"]
-    stored = writer.connection.execute(select(table)).all()
+    stored = writer.connection.execute(select(PROMPT)).all()
     known = {(row.source, row.split, turns_of(row.conversation)): row.id for row in stored}
     begun: dict[str, set[str]] = {}
     for row in stored:

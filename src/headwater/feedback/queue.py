@@ -11,18 +11,19 @@ all the same. All of this is one writing transaction each, so that no two people
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select
 
 from headwater.errors import UserError
 from headwater.feedback.assignments import Assignment, assignment, seen_order
-from headwater.feedback.choosing import LEASE, gold_question, is_leased, lease, leased, open_task, task_row, to_settle
-from headwater.feedback.judgements import SKIP, Judgement, Verdict
+from headwater.feedback.judgements import Judgement, Verdict
 from headwater.feedback.people import active
-from headwater.feedback.reader import JUDGEMENT, TASK, standing
+from headwater.feedback.reader import standing
+from headwater.feedback.schema import JUDGEMENT, LEASE, TASK
 from headwater.feedback.store import Store
+from headwater.feedback.task_selection import gold_question, is_leased, lease, leased, open_task, task_row, to_settle
 
 LEASE_SECONDS = 15 * 60
 """How long a task waits for who has it, without a sign of them."""
@@ -90,10 +91,6 @@ class Queue:
                 )
             )  # fmt: skip
 
-    def skip(self, annotator: int, task: int, client_id: str, *, note: str | None = None) -> int:
-        """Passes a task over: it does not come again to this person, and its place is free for another."""
-        return self.judge(annotator, task, client_id, Verdict(flags=[SKIP], note=note))
-
     def last_judged(self, annotator: int, before: int | None = None) -> tuple[Assignment, dict[str, Any]] | None:
         """What "undo" shows: this person's newest judgement or skip of a task (`before`: the newest older than that one),
         with the task as they saw it. The judgement stands until `judge(…, supersedes=its id)` corrects it.
@@ -119,14 +116,9 @@ class Queue:
                 task_row(writer.connection, task)
                 writer.connection.execute(TASK.update().where(TASK.c.id == task).values(priority=float(score)))
 
-    def set_wanted(self, wanted: int, tasks: Iterable[int] | None = None) -> None:
-        """How many people are to judge each of these tasks; absent: each of all that are no gold questions."""
+    def set_wanted(self, wanted: int) -> None:
+        """How many people are to judge each task that is no gold question."""
         if wanted < 1:
             raise UserError(f"A task is to be judged by {wanted} people: give a number from 1 on.")
         with self.store.writing() as writer:
-            if tasks is None:
-                writer.connection.execute(TASK.update().where(TASK.c.gold.is_(None)).values(wanted=wanted))
-            for task in tasks or ():
-                if task_row(writer.connection, task)["gold"] is not None:
-                    raise UserError(f"Task {task} is a gold question, which everybody is asked: name other tasks.")
-                writer.connection.execute(TASK.update().where(TASK.c.id == task).values(wanted=wanted))
+            writer.connection.execute(TASK.update().where(TASK.c.gold.is_(None)).values(wanted=wanted))

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from headwater.feedback.adjudication import pair_orders
 from headwater.feedback.agreement import Agreement, krippendorff_alpha
 from headwater.feedback.concordance import Coefficient, concordance, kendall_tau, mean_kappa
 from headwater.feedback.judgements import Groups
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, TASK, standing
+from headwater.feedback.orders import pair_orders
+from headwater.feedback.reader import standing
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, TASK
 from headwater.feedback.store import Store
 
 RESAMPLES = 1000
@@ -62,7 +63,7 @@ class Report:
     ratings: dict[str, Agreement] = field(default_factory=dict)
 
 
-def agreement(store: Store, *, resamples: int = RESAMPLES, seed: int = 0) -> Report:
+def agreement(store: Store, *, resamples: int = RESAMPLES) -> Report:
     """What the store says about agreement: of rankings and pairs, and of ratings."""
     said = _rankings(store)
     names = sorted({name for by in said.values() for name in by})
@@ -72,34 +73,32 @@ def agreement(store: Store, *, resamples: int = RESAMPLES, seed: int = 0) -> Rep
         if (common := {task: (by[one], by[other]) for task, by in said.items() if one in by and other in by})
     }
     pairs = {
-        couple: _agreed([common], {task: list(both) for task, both in common.items()}, resamples, seed)
+        couple: _agreed([common], {task: list(both) for task, both in common.items()}, resamples)
         for couple, common in couples.items()
     }
     several = {task: list(by.values()) for task, by in said.items() if len(by) > 1}
-    return Report(_agreed(list(couples.values()), several, resamples, seed), pairs, _ratings(store, resamples, seed))
+    return Report(_agreed(list(couples.values()), several, resamples), pairs, _ratings(store, resamples))
 
 
 def _agreed(
-    couples: Sequence[dict[int, tuple[Ranked, Ranked]]], tasks: dict[int, list[Ranked]], resamples: int, seed: int
+    couples: Sequence[dict[int, tuple[Ranked, Ranked]]], tasks: dict[int, list[Ranked]], resamples: int
 ) -> Agreed:
     """`couples`: per two raters, what both said by task; `tasks`: all that was said of each task."""
     orders = [(task, one.ranking, other.ranking) for common in couples for task, (one, other) in common.items()]
     comparable = any(concordance(one, other)[3] for _, one, other in orders)
-    tau = kendall_tau([(one, other) for _, one, other in orders], [task for task, *_ in orders], resamples=resamples,
-                      seed=seed) if comparable else None  # fmt: skip
+    units = [task for task, *_ in orders]
+    tau = kendall_tau([each[1:] for each in orders], units, resamples=resamples) if comparable else None
     preferences = [_preferences(common) for common in couples]
     strengths = [_strengths(common) for common in couples]
     return Agreed(
-        len(tasks), tau, _kappa(preferences, resamples, seed), _kappa(strengths, resamples, seed, weighted=True),
-        _alpha(tasks, resamples, seed),
+        len(tasks), tau, _kappa(preferences, resamples), _kappa(strengths, resamples, weighted=True),
+        _alpha(tasks, resamples),
     )  # fmt: skip
 
 
-def _kappa(
-    couples: Sequence[tuple[Labels, list[int]]], resamples: int, seed: int, weighted: bool = False
-) -> Coefficient | None:
+def _kappa(couples: Sequence[tuple[Labels, list[int]]], resamples: int, weighted: bool = False) -> Coefficient | None:
     given = [(labels, units) for labels, units in couples if labels]
-    return mean_kappa(given, "linear" if weighted else None, resamples, seed) if given else None
+    return mean_kappa(given, "linear" if weighted else None, resamples) if given else None
 
 
 def _preferences(common: dict[int, tuple[Ranked, Ranked]]) -> tuple[Labels, list[int]]:
@@ -124,7 +123,7 @@ def _strengths(common: dict[int, tuple[Ranked, Ranked]]) -> tuple[Labels, list[i
     return labels, units
 
 
-def _alpha(tasks: dict[int, list[Ranked]], resamples: int, seed: int) -> Agreement | None:
+def _alpha(tasks: dict[int, list[Ranked]], resamples: int) -> Agreement | None:
     units: dict[tuple[int, int, int], list[float]] = {}
     for task, those in tasks.items():
         for ranked in those:
@@ -133,7 +132,7 @@ def _alpha(tasks: dict[int, list[Ranked]], resamples: int, seed: int) -> Agreeme
     if not any(len(values) > 1 for values in units.values()):
         return None
     clusters = [task for task, _, _ in units]
-    return krippendorff_alpha(list(units.values()), "nominal", clusters=clusters, resamples=resamples, seed=seed)
+    return krippendorff_alpha(list(units.values()), "nominal", clusters=clusters, resamples=resamples)
 
 
 def _rankings(store: Store) -> dict[int, dict[str, Ranked]]:
@@ -155,7 +154,7 @@ def _rankings(store: Store) -> dict[int, dict[str, Ranked]]:
     return found
 
 
-def _ratings(store: Store, resamples: int, seed: int) -> dict[str, Agreement]:
+def _ratings(store: Store, resamples: int) -> dict[str, Agreement]:
     """{axis: α}; a unit is an answer. Who the raters are does not matter here, so unknown ones count, too."""
     query = (
         select(JUDGEMENT.c.response_id, JUDGEMENT.c.axes)
@@ -169,7 +168,7 @@ def _ratings(store: Store, resamples: int, seed: int) -> dict[str, Agreement]:
             for axis, value in row.axes.items():
                 axes.setdefault(axis, {}).setdefault(row.response_id, []).append(float(value))
     return {
-        axis: krippendorff_alpha(list(units.values()), resamples=resamples, seed=seed)
+        axis: krippendorff_alpha(list(units.values()), resamples=resamples)
         for axis, units in sorted(axes.items())
         if any(len(values) > 1 for values in units.values())
     }

@@ -6,24 +6,26 @@ import re
 from dataclasses import dataclass
 from statistics import median
 
-from scipy.stats import binomtest
 from sqlalchemy import not_, select
 
-from headwater.feedback.adjudication import pair_orders
+from headwater.corpus.words import HANGUL, KANA
+from headwater.evaluation.intervals import wilson
 from headwater.feedback.judgements import Groups
-from headwater.feedback.reader import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK, asked_gold, skipped, standing
+from headwater.feedback.orders import pair_orders
+from headwater.feedback.reader import asked_gold, skipped, standing
+from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK
 from headwater.feedback.store import Store
 
 FAR_BELOW = 1 / 3
 """Of the others' time: below it a rater is too fast."""
 
-LETTERS_PER_SECOND, HAN_PER_SECOND = 60.0, 20.0
+LETTERS_PER_SECOND, CHARACTERS_PER_SECOND = 60.0, 20.0
 """Faster than anybody reads with care: about 600 English words, or 1,200 Chinese characters, in a minute."""
 
 ENOUGH = 5
 """Judgements with a time, before a rater is called too fast."""
 
-_HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_CHARACTERS = re.compile(f"[{KANA}\u3400-\u9fff{HANGUL}]")
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,8 @@ def gold_accuracy(store: Store) -> list[GoldAccuracy]:
             answered.setdefault(row.name, []).append(is_right(row.gold, row.ranking))
     found = []
     for name, right in sorted(answered.items()):
-        interval = binomtest(sum(right), len(right)).proportion_ci(method="wilson")
         accuracy = sum(right) / len(right)
-        found.append(
-            GoldAccuracy(name, sum(right), len(right), accuracy, float(interval.low), float(interval.high))
-        )  # fmt: skip
+        found.append(GoldAccuracy(name, sum(right), len(right), accuracy, *wilson(sum(right), len(right))))
     return found
 
 
@@ -127,5 +126,5 @@ def speeds(store: Store) -> list[Speed]:
 
 def reading_seconds(text: str) -> float:
     """The least time in which somebody could read a text."""
-    han = len(_HAN.findall(text))
-    return han / HAN_PER_SECOND + (len(text) - han) / LETTERS_PER_SECOND
+    characters = len(_CHARACTERS.findall(text))
+    return characters / CHARACTERS_PER_SECOND + (len(text) - characters) / LETTERS_PER_SECOND

@@ -7,20 +7,18 @@ rater. A label of a data set is treated alike, under a name that says that it is
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from headwater.corpus.rated import RatedSentence
 from headwater.errors import UserError
-from headwater.feedback.store import TABLES, Store, Writer
+from headwater.feedback.annotator_names import ANONYMOUS
+from headwater.feedback.annotator_rows import anonymous_rater
+from headwater.feedback.store import Store
 
-ANONYMOUS = "anonymous raters (published data)"
 AXIS = "sentiment"
 """What the published raters were asked: how positive a sentence is, from -4 to 4."""
 
@@ -29,7 +27,7 @@ PUBLISHED = 1_401_580_800
 
 
 @dataclass(frozen=True)
-class Origin:
+class PublishedSource:
     """What published judgements are in the store."""
 
     rater: str
@@ -40,59 +38,18 @@ class Origin:
     """When they were published, in seconds since 1970: the time of every imported judgement."""
 
 
-PEOPLE = Origin(ANONYMOUS, AXIS, PUBLISHED)
+PEOPLE = PublishedSource(ANONYMOUS, AXIS, PUBLISHED)
 """Ratings by people."""
-LABELS = Origin("labels of published data (no known person)", "label", 1_443_312_000)
+LABELS = PublishedSource("labels of published data (no known person)", "label", 1_443_312_000)
 """Labels, 1 for praise and −1 for blame, published on 27 September 2015."""
 
 
-@dataclass(frozen=True)
-class RatedSentence:
-    """One sentence with all its ratings; `share` becomes the split of its prompt."""
-
-    id: str
-    text: str
-    source: str
-    share: str
-    ratings: list[float]
-
-
-def read_sentences(path: Path) -> Iterator[RatedSentence]:
-    """Reads {"id", "text", "source", "share", "ratings"} per line. Raises UserError with the line where one is bad."""
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield parse_sentence(line, f"{path}, line {number}")
-    except FileNotFoundError:
-        raise UserError(f"There are no rated sentences at {path}: add the source `samples: reviews`.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: convert the file and try again.") from None
-
-
-def parse_sentence(line: str, place: str) -> RatedSentence:
-    """One line of JSON, checked; `place` is named in the error."""
-    try:
-        data = json.loads(line)
-    except ValueError:
-        raise UserError(f"{place} is not valid JSON: mend or remove the line.") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{place} is no JSON object: mend or remove the line.")
-    for name in ("id", "text", "source", "share"):
-        if not isinstance(data.get(name), str) or not data[name].strip():
-            raise UserError(f"{place} has no `{name}`: mend or remove the line.")
-    ratings = data.get("ratings")
-    if not isinstance(ratings, list) or not ratings or not all(is_rating(value) for value in ratings):
-        raise UserError(f"{place} has no list of numbers as `ratings`: mend or remove the line.")
-    return RatedSentence(data["id"], data["text"], data["source"], data["share"], ratings)
-
-
-def is_rating(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def import_ratings(
-    store: Store, sentences: Iterable[RatedSentence], instructions: Mapping[str, str], *, origin: Origin = PEOPLE
+    store: Store,
+    sentences: Iterable[RatedSentence],
+    instructions: Mapping[str, str],
+    *,
+    published: PublishedSource = PEOPLE,
 ) -> int:
     """Imports all sentences in one transaction and returns the number of ratings.
 
@@ -109,29 +66,20 @@ def import_ratings(
         for source, share in groups
     ]
     try:
-        with store.writing(origin.made) as writer:
-            rater = anonymous_rater(writer, origin.rater)
+        with store.writing(published.made) as writer:
+            rater = anonymous_rater(writer, published.rater)
             prompt_of = dict(zip(groups, writer.insert("prompt", prompts, "import of prompts"), strict=True))
             answers = [{"prompt_id": prompt_of[s.source, s.share], "text": s.text, "origin": s.id} for s in sentences]
             ids = writer.insert("response", answers, "import of answers")
             rows = [
                 row
                 for response, answer, sentence in zip(ids, answers, sentences, strict=True)
-                for row in rating_rows(response, answer["prompt_id"], rater, sentence, origin.axis)
+                for row in rating_rows(response, answer["prompt_id"], rater, sentence, published.axis)
             ]
             writer.insert("judgement", rows, "import of ratings")
             return len(rows)
     except IntegrityError:
         raise UserError(f"Ratings are in {store.place} already, or an id stands twice: import each once.") from None
-
-
-def anonymous_rater(writer: Writer, name: str = ANONYMOUS) -> int:
-    """The id of the row that stands for all unknown raters, made where it is missing."""
-    table = TABLES["annotator"]
-    found = writer.connection.execute(select(table.c.id).where(table.c.name == name)).scalar()
-    if found is not None:
-        return int(found)
-    return writer.insert("annotator", [{"name": name, "role": "anonymous"}], "import of raters")[0]
 
 
 def rating_rows(

@@ -10,11 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Text, and_, func, not_
 
 from headwater.errors import UserError
 from headwater.feedback.judgements import SKIP, Groups
-from headwater.feedback.schema import Base
-
-TABLES = Base.metadata.tables
-PROMPT, RESPONSE, JUDGEMENT, TASK = (TABLES[name] for name in ("prompt", "response", "judgement", "task"))
-DERIVED, ANNOTATOR = TABLES["derived_ranking"], TABLES["annotator"]
+from headwater.feedback.schema import ANNOTATOR, DERIVED, JUDGEMENT, PROMPT, RESPONSE, TASK
 
 
 @dataclass(frozen=True)
@@ -42,15 +38,11 @@ class Ranking:
 
 
 class MeanRating(NamedTuple):
-    """A rated answer; `judgements` are the ids of the ratings, not in the order of `ratings`."""
+    """A rated answer to a prompt, with the ids of its ratings."""
 
     response: int
-    text: str
-    mean: float
-    ratings: list[float]
     prompt: int
-    source: str
-    origin: str | None
+    mean: float
     judgements: list[int]
 
 
@@ -113,36 +105,31 @@ def judgements(connection: Connection, kind: str | None, superseded: bool) -> li
 def mean_ratings(connection: Connection, split: str | None, source: str | None, axis: str | None) -> list[MeanRating]:
     """Every rated answer of a split and source (None: all). `axis` None: the only axis there is, else UserError."""
     query = (
-        select(JUDGEMENT.c.response_id, JUDGEMENT.c.id, JUDGEMENT.c.axes)
+        select(JUDGEMENT.c.response_id, JUDGEMENT.c.prompt_id, JUDGEMENT.c.id, JUDGEMENT.c.axes)
         .join(PROMPT, PROMPT.c.id == JUDGEMENT.c.prompt_id)
         .where(JUDGEMENT.c.kind == "rating", JUDGEMENT.c.axes.is_not(None), learnt())
         .order_by(JUDGEMENT.c.response_id, JUDGEMENT.c.id)
     )
-    answers = select(RESPONSE, PROMPT.c.source).join(PROMPT, PROMPT.c.id == RESPONSE.c.prompt_id)
     if split is not None:
-        query, answers = query.where(PROMPT.c.split == split), answers.where(PROMPT.c.split == split)
+        query = query.where(PROMPT.c.split == split)
     if source is not None:
-        query, answers = query.where(PROMPT.c.source == source), answers.where(PROMPT.c.source == source)
-    rated: dict[int, tuple[list[float], list[int]]] = {}
+        query = query.where(PROMPT.c.source == source)
+    rated: dict[tuple[int, int], tuple[list[float], list[int]]] = {}
     axes_seen: set[str] = set()
-    for response, judgement, axes in connection.execute(query):
+    for response, prompt, judgement, axes in connection.execute(query):
         axes_seen.update(axes)
         if axis is None and len(axes_seen) > 1:
             names = ", ".join(sorted(axes_seen))
             raise UserError(f"There are ratings on several axes ({names}): name the one you mean.")
         name = next(iter(axes)) if axis is None else axis
         if name in axes:
-            values, ids = rated.setdefault(response, ([], []))
+            values, ids = rated.setdefault((response, prompt), ([], []))
             values.append(float(axes[name]))
             ids.append(judgement)
-    texts = {row.id: row for row in connection.execute(answers)}
     return [
-        MeanRating(
-            response, texts[response].text, sum(values) / len(values), sorted(values),
-            texts[response].prompt_id, texts[response].source, texts[response].origin, ids,
-        )
-        for response, (values, ids) in rated.items()
-    ]  # fmt: skip
+        MeanRating(response, prompt, sum(values) / len(values), ids)
+        for (response, prompt), (values, ids) in rated.items()
+    ]
 
 
 def rankings(connection: Connection, split: str, source: str | None) -> Iterator[Ranking]:

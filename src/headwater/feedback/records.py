@@ -17,8 +17,8 @@ from typing import Any
 
 from headwater.corpus.shares import SHARES
 from headwater.errors import UserError
+from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.comparisons import Comparison, Conversation, Rated, Role, Turn
-from headwater.feedback.ratings import ANONYMOUS
 
 Record = dict[str, Any]
 

@@ -9,6 +9,7 @@ DELETE.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Table,
     Text,
     TypeDecorator,
 )
@@ -206,3 +208,11 @@ APPEND_ONLY = ("prompt", "response", "judgement", "derived_ranking", "event")
 
 PASSING = ("lease",)
 """Tables that say nothing that lasts: the diary does not know them and a copy leaves them out."""
+
+TABLES: Mapping[str, Table] = Base.metadata.tables
+"""{name: table}; the classes above describe them, queries are made of these."""
+
+PROMPT, RESPONSE, ANNOTATOR, TASK, LEASE, JUDGEMENT, DERIVED, EVENT = (
+    TABLES[name]
+    for name in ("prompt", "response", "annotator", "task", "lease", "judgement", "derived_ranking", "event")
+)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol, TypeVar
 
 from pydantic import Field, model_validator
 
 from headwater.settings import Count, Settings
+
+GOLDEN_RATIO = 0.6180339887498949
+
+
+class OfRound(Protocol):
+    """What belongs to a round, such as a ranking of its answers."""
+
+    @property
+    def round(self) -> int: ...
+
+
+One = TypeVar("One", bound=OfRound)
 
 
 class DialogueSettings(Settings):
@@ -74,3 +87,15 @@ class RoundSettings(Settings):
     def weight(self, number: int) -> float:
         """How often a ranking of this round is seen per epoch."""
         return self.weights[number - 1] if number <= len(self.weights) else 1.0
+
+    def mixed(self, rankings: Sequence[One]) -> list[One]:
+        """The rankings of an epoch: each as often as its round weighs. Of a broken weight, such as 0.5, a fixed choice by
+        number has one more.
+        """
+        found = []
+        for place, ranking in enumerate(rankings):
+            weight = self.weight(ranking.round)
+            # Multiples of the golden ratio fall evenly between 0 and 1, whatever part of them is taken.
+            times = int(weight) + (place * GOLDEN_RATIO % 1 < weight % 1)
+            found += [ranking] * times
+        return found

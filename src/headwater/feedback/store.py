@@ -24,13 +24,15 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from headwater.errors import UserError
 from headwater.feedback import checks, database, events, reader
+from headwater.feedback.annotator_names import is_simulated
 from headwater.feedback.judgements import Groups, Judgement, check
 from headwater.feedback.reader import MeanRating, Ranking
-from headwater.feedback.schema import ROLES, Base
+from headwater.feedback.schema import LEASE, ROLES, TABLES
 
 Conversation = Sequence[Mapping[str, str]]
 
-TABLES = Base.metadata.tables
+STORE = "feedback.db"
+"""In the folder of a run's stage `feedback`: the store that the run learns from."""
 
 
 class Writer:
@@ -65,9 +67,8 @@ class Writer:
         checks.check_correction(self.connection, judgement)
         row = {**judgement.meaning(), "client_id": judgement.client_id, "milliseconds": judgement.milliseconds}
         id_ = self.insert("judgement", [{**row, "shown": judgement.shown}], "judgement")[0]
-        lease = TABLES["lease"]
-        own = and_(lease.c.task_id == judgement.task, lease.c.annotator_id == judgement.annotator)
-        self.connection.execute(lease.delete().where(own))
+        own = and_(LEASE.c.task_id == judgement.task, LEASE.c.annotator_id == judgement.annotator)
+        self.connection.execute(LEASE.delete().where(own))
         return id_
 
     def next_id(self, table: Table) -> int:
@@ -143,10 +144,9 @@ class Store:
         model: str | None = None,
         sampling: dict[str, Any] | None = None,
         seed: int | None = None,
-        origin: str | None = None,
     ) -> int:
         """The id of a new answer; `model` is the hash of the model that wrote it, absent for a person's."""
-        row = {"prompt_id": prompt, "text": text, "model": model, "sampling": sampling, "seed": seed, "origin": origin}
+        row = {"prompt_id": prompt, "text": text, "model": model, "sampling": sampling, "seed": seed}
         with self.writing() as writer:
             checks.need(writer.connection, "prompt", prompt)
             return writer.insert("response", [row], "response")[0]
@@ -155,7 +155,7 @@ class Store:
         """The id of a new annotator. Of the token only the SHA-256 is kept. Simulated ones are named `simulated:…`."""
         if role not in ROLES:
             raise UserError(f"`{role}` is no role: use one of {', '.join(ROLES)}.")
-        if (role == "simulated") != name.startswith("simulated:"):
+        if (role == "simulated") != is_simulated(name):
             raise UserError(f"`{name}` has role `{role}`: simulated annotators, and only they, are named simulated:….")
         hashed = hashlib.sha256(token.encode()).hexdigest() if token else None
         try:
@@ -218,7 +218,7 @@ class Store:
     def mean_ratings(
         self, split: str | None = None, source: str | None = None, axis: str | None = None
     ) -> list[MeanRating]:
-        """(response, text, mean, ratings, …) of every rated answer by response id; ratings sorted from low to high."""
+        """Every rated answer, by response id, with the mean of its ratings."""
         with self.reading() as connection:
             return reader.mean_ratings(connection, split, source, axis)
 

@@ -10,8 +10,8 @@ from headwater.errors import UserError
 from headwater.feedback.gold import gold_row
 from headwater.feedback.prompt_rows import NewPrompt, write_prompts
 from headwater.feedback.prompts import read_prompts
-from headwater.feedback.reader import TASK
 from headwater.feedback.records import read_records
+from headwater.feedback.schema import TASK
 from headwater.feedback.store import Store
 
 

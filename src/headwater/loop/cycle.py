@@ -64,8 +64,8 @@ class Judged:
     asks: bool = True
 
 
-class Work(Protocol):
-    """What the loop has done for it (`rounds.Rounds`; tests have their own)."""
+class Runner(Protocol):
+    """What the loop has done for it (`rounds.RoundRunner`; tests have their own)."""
 
     def next_run(self, accepted: str | None) -> str:
         """The run that would follow the policy of `accepted`, or of the SFT model."""
@@ -101,8 +101,8 @@ class Loop:
     judgements: tasks that must be judged, since the last training, before the next.
     """
 
-    def __init__(self, path: Path, work: Work, judgements: int) -> None:
-        self.path, self.work, self.judgements = path, work, judgements
+    def __init__(self, path: Path, runner: Runner, judgements: int) -> None:
+        self.path, self.runner, self.judgements = path, runner, judgements
         self.state = State.read(path)
         self._lock = threading.RLock()
         self._doing: Phase | None = None
@@ -119,18 +119,19 @@ class Loop:
             if self.state.offered or self._problem:
                 return
             accepted = self.accepted
-            run, found = self.work.next_run(accepted), self.work.judged(accepted)
-            if not self._enough(run, found) if found.tasks else run in self.state.declined:
+            run, found = self.runner.next_run(accepted), self.runner.judged(accepted)
+            may_train = self._enough(run, found) if found.tasks else run not in self.state.declined
+            if not may_train:
                 return
             self._doing = "asking" if found.asks and not found.tasks else "training"
         try:
-            problem = self.work.train(accepted)
+            problem = self.runner.train(accepted)
         finally:
             with self._lock:
                 self._doing = None
         with self._lock:
             self._problem = problem
-            if problem or accepted != self.accepted or (not found.tasks and not self.work.is_trained(run)):
+            if problem or accepted != self.accepted or (not found.tasks and not self.runner.is_trained(run)):
                 return
             self._keep(
                 offered=run,
@@ -178,7 +179,7 @@ class Loop:
         """Where the loop stands."""
         with self._lock:
             accepted = self.accepted
-            run, found = self.work.next_run(accepted), self.work.judged(accepted)
+            run, found = self.runner.next_run(accepted), self.runner.judged(accepted)
             learnt = self.state.learnt.get(run, 0)
             phase: Phase = "waiting"
             if self._doing:

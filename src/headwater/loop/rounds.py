@@ -10,26 +10,25 @@ from functools import lru_cache
 from pathlib import Path
 
 from headwater.catalogue import find_run
+from headwater.endings import INTERRUPTED, REFUSED
+from headwater.feedback.collecting import shares_without_order
 from headwater.feedback.store import Store
 from headwater.loop.cycle import Judged
+from headwater.models.weights import WEIGHTS
 from headwater.recipe import Recipe, load_recipe
 from headwater.rlhf.asking import tasks_of
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.rounds import name_of
 from headwater.runs import Run
-from headwater.stages.judged import shares_without_order
 
-LOG = "loop.log"
+LOG_FILE = "loop.log"
 """In the folder of the recipe's run: what the trainings said."""
-
-STOPPED = 130
-"""Exit code of a command that was asked to end."""
 
 NOT_YET = Judged(tasks=0, judged=0, ready=False)
 NOBODY_ASKED = Judged(tasks=0, judged=0, ready=True, asks=False)
 
 
-class Rounds:
+class RoundRunner:
     """The rounds of a recipe, each a run below `root`.
 
     overrides: settings instead of the recipe's, as `headwater run` takes them; later rounds have them from the run before.
@@ -37,7 +36,7 @@ class Rounds:
 
     def __init__(self, path: Path, overrides: Sequence[str], recipe: Recipe, root: Path) -> None:
         self.path, self.overrides, self.recipe, self.root = path, list(overrides), recipe, root
-        self.log = root / recipe.run / LOG
+        self.log = root / recipe.run / LOG_FILE
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
         self._lock = threading.Lock()
@@ -54,7 +53,7 @@ class Rounds:
 
     def judged(self, accepted: str | None) -> Judged:
         store, policy = self.recipe.feedback.store, self.policy(accepted)
-        weights = policy.model / "model.safetensors"
+        weights = policy.model / WEIGHTS
         if store is None or self.recipe.feedback.annotator != "people":
             return NOBODY_ASKED
         if not weights.is_file():
@@ -68,7 +67,7 @@ class Rounds:
         was_asked = bool(self.judged(accepted).tasks)
         arguments = ["run", str(self.path), *self.overrides] if accepted is None else ["round", accepted]
         code = self._headwater([*arguments, "--runs", str(self.root)])
-        waits = code == 2 and not was_asked and self.judged(accepted).tasks
+        waits = code == REFUSED and not was_asked and self.judged(accepted).tasks
         return None if code == 0 or waits else why_it_failed(code, self.log)
 
     def is_trained(self, run: str) -> bool:
@@ -83,7 +82,7 @@ class Rounds:
         with self.log.open("w", encoding="utf-8") as log:
             with self._lock:
                 if self._stopped:
-                    return STOPPED
+                    return INTERRUPTED
                 command = [sys.executable, "-m", "headwater", *arguments]
                 self._process = process = subprocess.Popen(command, stdout=log, stderr=log)
             return process.wait()
@@ -104,9 +103,9 @@ def _digest(policy: PolicyOrigin, _written: int) -> str:
 
 
 def why_it_failed(code: int, log: Path) -> str:
-    """A plain sentence: the one that the command ended with (code 2), or where to read of a mistake that is not the user's."""
+    """A plain sentence: that of a command that refused, or where to read of a mistake that is not the user's."""
     said = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    if code == 2 and said:
+    if code == REFUSED and said:
         return said[-1]
     how = f"was ended by signal {-code}" if code < 0 else "failed at a mistake of its own"
     last = f", which ends with: {said[-1]}" if said else ""

@@ -13,10 +13,9 @@ from headwater import catalogue, outside, pipeline
 from headwater.endings import stoppable
 from headwater.errors import UserError
 from headwater.loop.cycle import STATE, Loop
-from headwater.loop.rounds import Rounds
+from headwater.loop.rounds import RoundRunner
 from headwater.recipe import Recipe, load_recipe
 from headwater.runs import Run
-from headwater.serving.desk import Desk
 from headwater.serving.engine import Limits
 from headwater.serving.pages.desk_answering import DeskAnswering
 from headwater.serving.pages.site import Site
@@ -52,16 +51,16 @@ def run_loop(
         pipeline.run_all(recipe, run, "samples")
         outside.refuse_empty_shares(recipe, run, STAGES)
         pipeline.run_all(recipe, run, "sft")
-    work = Rounds(path, overrides, recipe, root)
-    loop = Loop(run.folder / STATE, work, judgements)
+    runner = RoundRunner(path, overrides, recipe, root)
+    loop = Loop(run.folder / STATE, runner, judgements)
 
     @contextmanager
-    def beside(desk: Desk, site: Site) -> Iterator[None]:
+    def beside(answering: DeskAnswering, site: Site) -> Iterator[None]:
         site.loop, site.supply = loop, None  # the rounds ask what is to be judged; nobody else does
-        with Keeper(loop, work, desk, site):
+        with Keeper(loop, runner, answering):
             yield
 
-    served = [_named(work, loop.accepted)]
+    served = [_named(runner, loop.accepted)]
     store = recipe.feedback.store
     serve(served, root, host, port, token, Limits(), "auto", store, beside)
 
@@ -75,16 +74,16 @@ def refuse_unasked(recipe: Recipe, path: Path) -> None:
         )
 
 
-def _named(work: Rounds, accepted: str | None) -> str:
-    policy = work.policy(accepted)
+def _named(runner: RoundRunner, accepted: str | None) -> str:
+    policy = runner.policy(accepted)
     return f"{policy.run}/{policy.stage}"
 
 
 class Keeper:
     """The thread that moves the loop on, and has the accepted and the offered policy served, in this order."""
 
-    def __init__(self, loop: Loop, work: Rounds, desk: Desk, site: Site) -> None:
-        self.loop, self.work, self.desk, self.site = loop, work, desk, site
+    def __init__(self, loop: Loop, runner: RoundRunner, answering: DeskAnswering) -> None:
+        self.loop, self.runner, self.answering, self.desk = loop, runner, answering, answering.desk
         self._ends = threading.Event()
         self._threads = [
             threading.Thread(target=self._again_and_again, args=(step,), name=step.__name__, daemon=True)
@@ -98,7 +97,7 @@ class Keeper:
 
     def __exit__(self, *_: object) -> None:
         self._ends.set()
-        self.work.stop()
+        self.runner.stop()
         for thread in self._threads:
             thread.join()
 
@@ -117,15 +116,12 @@ class Keeper:
     def serve_both(self) -> None:
         """Loads what is accepted or offered and not yet served, and takes back what is neither."""
         state = self.loop.state
-        wanted = [_named(self.work, self.loop.accepted)]
-        wanted += [] if state.offered is None else [_named(self.work, state.offered)]
+        wanted = [_named(self.runner, self.loop.accepted)]
+        wanted += [] if state.offered is None else [_named(self.runner, state.offered)]
         for name in wanted:
-            folder = catalogue.model_folder(name, self.work.root)
+            folder = catalogue.model_folder(name, self.runner.root)
             written = int((folder / "config.json").stat().st_mtime)
             if name in self.desk.served and self.desk.served[name].created == written:
                 continue
-            answering, first = self.site.answering, next(iter(self.desk.engine.lines.values()))
-            assert isinstance(answering, DeskAnswering)
-            served = load(name, folder, first.model.dtype)
-            answering.serve(served, folder)
+            self.answering.serve(load(name, folder, self.desk.dtype), folder)
         self.desk.keep(wanted)

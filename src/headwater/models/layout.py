@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,10 @@ from headwater.errors import UserError
 from headwater.models.families import Family, family_named, family_of
 from headwater.models.model import Config, Kind, Model
 from headwater.models.weights import WEIGHTS, read_weights, write_weights
+from headwater.storage import sha256_of
+
+if TYPE_CHECKING:
+    from headwater.corpus.tokenizer import Tokenizer
 
 
 def save_model(
@@ -48,8 +52,24 @@ def save_model(
     write_weights(family.export(_parameters(model), model.config, model.kind), folder / WEIGHTS, dtype)
 
 
-def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
-    """Reads a model in fp32 → (model, its configuration as written).
+def save_with_tokenizer(
+    model: Model,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    end: int,
+    context: int | None = None,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """A model and its tokenizer in one folder. `end`: the token that ends what it writes; `context`: what the tokenizer says
+    that the model reads at most, where that is not the model's own; `extra` as of `save_model`.
+    """
+    save_model(model, folder, pad=tokenizer.pad, eos=end, extra=extra)
+    tokenizer.save(folder, context or model.config.context)
+
+
+def load_model(folder: Path) -> Model:
+    """Reads a model in fp32.
 
     Raises UserError where a file is missing or damaged, the family is unknown, or the weights do not fit exactly.
     """
@@ -66,7 +86,7 @@ def load_model(folder: Path) -> tuple[Model, dict[str, Any]]:
     with torch.no_grad():
         for name, tensor in family.absorb(found, parameters, ours, kind).items():
             parameters[name].copy_(tensor)
-    return model.eval(), config
+    return model.eval()
 
 
 def read_context(folder: Path) -> int:
@@ -87,6 +107,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is damaged: it holds no configuration; restore it from its run.")
     return config
+
+
+def weights_digest(folder: Path) -> str:
+    """What tells a model from others: the start of the SHA-256 of its weights."""
+    return sha256_of(folder / WEIGHTS)[:16]
 
 
 def _kind(family: Family, config: Mapping[str, Any], place: str) -> Kind:

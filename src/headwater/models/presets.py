@@ -9,9 +9,8 @@ from headwater.errors import UserError
 from headwater.models.config import TransformerConfig
 
 if TYPE_CHECKING:
-    from headwater.models.model import Config, Kind, Model
+    from headwater.models.model import Config, Model
     from headwater.models.settings import ModelSettings
-    from headwater.stages.settings import PretrainSettings
 
 DECODER_START = 0
 """Token with which an encoder-decoder's answer begins: that of padding, as in T5 and Marian."""
@@ -172,18 +171,6 @@ def _rival(settings: ModelSettings, vocabulary: int) -> Config:
 
 def _default(settings: ModelSettings, name: str) -> Any:
     return type(settings).model_fields[name].default
-
-
-def build_model(settings: PretrainSettings, vocabulary: int, seed: int) -> Model:
-    """The model with which a recipe's pretraining begins; its weights depend on the settings and the seed alone."""
-    from headwater.models.model import Model
-    from headwater.objectives.registry import PRETRAINING
-
-    dials = settings.model
-    kind: Kind = PRETRAINING[settings.objective].kind
-    preset = PRESETS.get(dials.architecture, Preset())
-    model = Model(config_of(dials, vocabulary), kind).initialise(seed, dials.initialisation or preset.initialisation)
-    return with_checkpointing(model, dials.gradient_checkpointing)
 
 
 def with_checkpointing(model: Model, wanted: bool) -> Model:

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from headwater.models.heads import IGNORED
 from headwater.models.model import Model
+from headwater.objectives.tokens import TokenObjective
 from headwater.training.batch import Batch, Row
-from headwater.training.engine import Term
 
 
-class CausalLM:
+class CausalLM(TokenObjective):
     """Σ −log p(next token) over all tokens that have a target; the model is the module `model`.
 
     `per_token["prefix"]`, where there is one, marks tokens that all others may see.
@@ -24,16 +23,9 @@ class CausalLM:
         ids = torch.tensor(tokens)
         return Row(ids[:-1], {"targets": ids[1:].clone()})
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        return {"loss": float((batch.per_token["targets"] != IGNORED).sum())}
-
     def hidden(self, modules: Mapping[str, Model], batch: Batch) -> Tensor:
         """The states that predict the targets, [rows, time, d_model]."""
         model, prefix = modules["model"], batch.per_token.get("prefix")
         if prefix is None:
             return model.hidden_states(*batch.inputs())
         return model.backbone(*batch.inputs(), prefix=prefix.bool())  # type: ignore[no-any-return]
-
-    def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
-        hidden = self.hidden(modules, batch)
-        return {"loss": Term(modules["model"].language_model.loss(hidden, batch.per_token["targets"]))}

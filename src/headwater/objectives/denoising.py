@@ -10,8 +10,6 @@ from headwater.errors import UserError
 from headwater.objectives.sequence import SequenceToSequence
 from headwater.training.batch import Row
 
-SHARE = 0.15
-"""Of the tokens that are cut out."""
 MEAN_SPAN = 3.0
 """Tokens per span, in the mean."""
 
@@ -24,7 +22,7 @@ class Denoising(SequenceToSequence):
     """
 
     def __init__(
-        self, sentinels: Sequence[int], seed: int, start: int, control: Collection[int] = (), share: float = SHARE
+        self, sentinels: Sequence[int], seed: int, start: int, control: Collection[int] = (), *, share: float
     ) -> None:
         """sentinels: tokens in the order in which they are used. control: tokens that stay at the ends of a text. share: of
         the tokens that are cut out."""

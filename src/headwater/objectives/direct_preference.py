@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from headwater.models.generate import Answer
 from headwater.models.model import Model
-from headwater.objectives.policy import response_log_probabilities
-from headwater.rlhf.episodes import episode_row
+from headwater.objectives.policy import episode_row, response_log_probabilities
 from headwater.training.batch import Batch, Row
 from headwater.training.engine import Term
 

@@ -10,16 +10,14 @@ from torch import Tensor
 
 from headwater.models.heads import IGNORED
 from headwater.models.model import Model
+from headwater.objectives.tokens import TokenObjective
 from headwater.training.batch import Batch, Row
-from headwater.training.engine import Term
 
-SHARE = 0.15
-"""Of the tokens that are predicted, as Devlin et al. have it."""
 MASKED, REPLACED = 0.8, 0.1
-"""Of these: shares that become the mask, and another token; the rest stay as they are."""
+"""Of the chosen tokens: shares that become the mask, and another token; the rest stay as they are."""
 
 
-class MaskedLM:
+class MaskedLM(TokenObjective):
     """Σ −log p(token) over the tokens of randomly chosen whole words, most of which the model does not see.
 
     Which ones is a function of the seed and of the row's index alone; another epoch has other indices, so other words.
@@ -32,7 +30,8 @@ class MaskedLM:
         words: Callable[[Sequence[int]], Sequence[range]],
         seed: int,
         control: Collection[int] = (),
-        share: float = SHARE,
+        *,
+        share: float,
     ) -> None:
         """mask: the token that hides others. words: the places of a row's words (`corpus/segmentation.py`). control:
         tokens that never replace another one. share: of the tokens that are predicted."""
@@ -52,17 +51,10 @@ class MaskedLM:
         )
         return Row(ids, {"targets": targets})
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        return {"loss": float((batch.per_token["targets"] != IGNORED).sum())}
-
     def hidden(self, modules: Mapping[str, Model], batch: Batch) -> Tensor:
         """The states that predict the targets, [rows, time, d_model]."""
         documents = batch.documents_or_padding()
         return modules["model"].backbone(batch.ids, batch.positions, documents)  # type: ignore[no-any-return]
-
-    def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
-        hidden = self.hidden(modules, batch)
-        return {"loss": Term(modules["model"].language_model.loss(hidden, batch.per_token["targets"]))}
 
 
 def chosen_places(words: Sequence[range], share: float, random: np.random.Generator) -> list[int]:

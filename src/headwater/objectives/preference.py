@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from headwater.models.model import Model
-from headwater.training.batch import Batch, Row, collate
+from headwater.training.batch import Batch, Row
 from headwater.training.engine import Term
-from headwater.training.source import Examples
 
 
 def pair_loss(
@@ -105,21 +104,6 @@ def _scores(model: Model, batch: Batch) -> Tensor:
     return torch.cat(parts)[order.argsort()]
 
 
-class Rankings(Examples):
-    """Examples whose groups are the K answers of a ranking, which stay in one batch."""
-
-    def batches(self, groups: Sequence[Sequence[Row]]) -> list[Batch]:
-        """Micro-batches of whole rankings within the token budget."""
-        batches, rows, width = [], list[Row](), 0
-        for group in groups:
-            widest = max(width, *(len(row) for row in group))
-            if rows and widest * (len(rows) + len(group)) > self.budget:
-                batches.append(collate(rows))
-                rows, widest = [], max(len(row) for row in group)
-            rows, width = rows + list(group), widest
-        return [*batches, collate(rows)]
-
-
 UNKNOWN = float("nan")
 """The grade of an answer that has none."""
 
@@ -141,7 +125,7 @@ class Preference:
         raters: int = 0,
     ) -> None:
         self.ties, self.margin, self.centring = ties, margin, centring
-        self.form, self.raters = loss, raters
+        self.loss_name, self.raters = loss, raters
 
     def prepare(
         self,
@@ -169,20 +153,20 @@ class Preference:
         counts = {"loss": rankings, "accuracy": float((place[first] != place[second]).sum())}
         return counts | ({"prior": float(self.raters)} if self.raters else {})
 
-    def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
+    def loss(self, modules: Mapping[str, Any], batch: Batch) -> dict[str, Term]:
         scores = _scores(modules["reward"], batch)
         first, second, weights = self.pairs(batch)
         place, ranking, grade = (batch.per_row[name] for name in ("place", "ranking", "grade"))
         tied = place[first] == place[second]
         terms = {"accuracy": Term(((scores[first] > scores[second]) & ~tied).sum().float(), weight=0)}
-        if self.form == "plackett-luce":
+        if self.loss_name == "plackett-luce":
             total = plackett_luce_loss(scores, place, ranking, self.ties).sum()
             total = total + self.centring * ((scores[first] + scores[second]) ** 2 * weights).sum()
             return {"loss": Term(total), **terms}
         margin = self.margin * (grade[first] - grade[second]).abs().nan_to_num()
         agreement = None
         if self.raters:
-            reliability = cast(Reliability, modules["raters"])
+            reliability: Reliability = modules["raters"]
             agreement = reliability(batch.per_row["rater"][first])
             terms["prior"] = Term(reliability.penalty())
         losses = pair_loss(scores[first], scores[second], tied, margin, self.centring, agreement)

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from headwater.models.heads import IGNORED
 from headwater.models.model import Model
+from headwater.objectives.tokens import TokenObjective
 from headwater.training.batch import Batch, Row
 from headwater.training.engine import Term
 
 
-class SequenceToSequence:
+class SequenceToSequence(TokenObjective):
     """Σ −log p(target token) of an encoder-decoder, which reads the true beginning (teacher forcing).
 
     start: the token before the first, the model's `decoder_start`. label_smoothing: ε (Szegedy et al., 2016; Vaswani et
@@ -32,9 +32,6 @@ class SequenceToSequence:
         targets = torch.tensor(target)
         ids = torch.cat((torch.tensor([self.start]), targets[:-1]))
         return Row(ids, {"targets": targets}, source=torch.tensor(source))
-
-    def counts(self, batch: Batch) -> dict[str, float]:
-        return {"loss": float((batch.per_token["targets"] != IGNORED).sum())}
 
     def hidden(self, modules: Mapping[str, Model], batch: Batch) -> Tensor:
         """The decoder's states that predict the targets, [rows, time, d_model]."""

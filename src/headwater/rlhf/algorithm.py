@@ -1,4 +1,4 @@
-"""The formulas of PPO with a KL penalty, and of RLOO and GRPO, each alone and each with its source.
+"""The formulas of PPO with a KL penalty, and of RLOO and GRPO, but for their losses, each alone and each with its source.
 
 Shapes: [episodes, time] for values per response token, with a mask of the real ones.
 """
@@ -47,23 +47,14 @@ def leave_one_out(returns: Tensor, group: int) -> Tensor:
     return ((grouped - grouped.mean(dim=1, keepdim=True)) * group / (group - 1)).flatten()
 
 
-def group_normalised(returns: Tensor, group: int, epsilon: float = 1e-4) -> Tensor:
+def group_normalised(returns: Tensor, group: int) -> Tensor:
     """(R_i − mean) / (deviation + ε) within its group, unbiased deviation (GRPO: Shao et al., 2024, section 4.1.2). [episodes].
 
     returns: [episodes], groups of at least 2 side by side. Where all of a group are alike, 0.
     """
     grouped = returns.view(-1, group)
     centred = grouped - grouped.mean(dim=1, keepdim=True)
-    return (centred / (grouped.std(dim=1, keepdim=True) + epsilon)).flatten()
-
-
-def k3(log_probabilities: Tensor, reference: Tensor) -> Tensor:
-    """π_ref/π − 1 − log(π_ref/π): an unbiased estimate of KL(π‖π_ref) that is never negative (Schulman, 2020).
-
-    As a loss its gradient is, on average over the policy's own tokens, that of KL(π_ref‖π): the other direction.
-    """
-    difference = reference - log_probabilities
-    return difference.exp() - 1 - difference
+    return (centred / (grouped.std(dim=1, keepdim=True) + 1e-4)).flatten()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -78,17 +69,6 @@ def whiten(values: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
     variance = (((values - mean) ** 2) * mask).sum() / (count - 1).clamp(min=1)
     whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
     return (whitened + mean if keep_mean else whitened) * mask
-
-
-def clipped_policy_loss(ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """max(−A·ρ, −A·clip(ρ, 1 ± clip)) per token (Schulman et al., 2017, eq. 7)."""
-    return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
-
-
-def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float) -> Tensor:
-    """½·max((V − R)², (clip(V, V_old ± clip) − R)²) per token (lm-human-preferences)."""
-    near = torch.clamp(values, old_values - clip, old_values + clip)
-    return 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

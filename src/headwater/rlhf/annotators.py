@@ -8,24 +8,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
+from headwater.feedback.annotator_names import SIMULATED
+from headwater.feedback.annotator_rows import find_or_add
 from headwater.feedback.halves import halved
 from headwater.feedback.judgements import Groups
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.orders import groups_of
+from headwater.feedback.store import Store
 from headwater.models.layout import load_model
 from headwater.rlhf.asking import Asked
+from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import whole
 from headwater.training.machine import prepare
 
-LEXICON, JUDGE = "simulated:lexicon", "simulated:judge"
+LEXICON, JUDGE = f"{SIMULATED}lexicon", f"{SIMULATED}judge"
 
 
 def judge_by_simulation(stage: Stage, store: Store, tasks: Sequence[Asked], made: int) -> None:
@@ -44,17 +46,13 @@ def judge_by_simulation(stage: Stage, store: Store, tasks: Sequence[Asked], made
             }
         )  # fmt: skip
     with store.writing(made) as writer:
-        table = TABLES["annotator"]
-        known = writer.connection.execute(select(table.c.id).where(table.c.name == name)).scalar()
-        annotator = known or writer.insert("annotator", [{"name": name, "role": "simulated"}], "annotator")[0]
+        annotator = find_or_add(writer, [name])[name]
         writer.insert("judgement", [{**row, "annotator_id": annotator} for row in rows], "simulated judgements")
 
 
 def ranked(scores: Mapping[int, float]) -> Groups:
     """{answer: score} as groups, best first; equal scores tie."""
-    return [
-        sorted(one for one in scores if scores[one] == score) for score in sorted(set(scores.values()), reverse=True)
-    ]
+    return groups_of({one: -scores[one] for one in sorted(scores)})
 
 
 def _by_lexicon(stage: Stage, tasks: Sequence[Asked]) -> NDArray[np.float64]:
@@ -78,7 +76,7 @@ def _by_judge(stage: Stage, store: Store, tasks: Sequence[Asked]) -> NDArray[np.
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
     folder = stage.folder / "annotator-training"
     judge = train_reward_model(
-        load_model(stage.parent("pretrain") / "model")[0],
+        load_model(stage.parent("pretrain") / "model"),
         rankings,
         tokenizer,
         stage.recipe.reward,
@@ -88,6 +86,9 @@ def _by_judge(stage: Stage, store: Store, tasks: Sequence[Asked]) -> NDArray[np.
         precision=precision,
     )
     shutil.rmtree(folder)
-    return raw_scores(
-        judge, [whole(task.conversation, text, tokenizer) for task in tasks for text in task.answers.values()]
-    ).numpy()
+    dialogues = [
+        answered_ids(task.conversation, text, tokenizer, judge.config.context)
+        for task in tasks
+        for text in task.answers.values()
+    ]
+    return raw_scores(judge, dialogues).numpy()

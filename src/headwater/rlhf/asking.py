@@ -12,22 +12,22 @@ from typing import Any
 
 from sqlalchemy import not_, select
 
+from headwater.corpus.shares import PARTS, SHARES
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback.comparisons import Turn
 from headwater.feedback.prompt_rows import turns_of
 from headwater.feedback.reader import skipped
-from headwater.feedback.store import TABLES, Store, Writer
+from headwater.feedback.schema import JUDGEMENT, PROMPT, RESPONSE, TASK
+from headwater.feedback.store import Store, Writer
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model
+from headwater.recipe import Recipe
 from headwater.rlhf.episodes import answer_sampling
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Stage
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import Prompt, answer_text, fitting, some
+from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
 from headwater.training.source import permutation
-
-SHARES = {"train": 0.5, "select": 0.1, "judge": 0.3, "prompt": 0.1}
-"""Of the prompts that are asked, the part of each share, where all are asked."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def draw_answers(
     settings = stage.recipe.feedback
     tokenizer = Tokenizer.load(policy.model)
     chosen = choose_prompts(stage, tokenizer, shares)
-    model, _ = load_model(policy.model)
+    model = load_model(policy.model)
     ids = [prompt.ids for _, prompt in chosen for _ in range(settings.responses)]
     seeds = [seed for place in range(len(chosen)) for seed in seeds_of(stage, place)]
     answers = generate(model, ids, sampling_of(stage, tokenizer), seeds, label="answers to be judged")
@@ -72,17 +72,28 @@ def seeds_of(stage: Stage, place: int) -> list[int]:
 
 
 def choose_prompts(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) -> list[tuple[str, Prompt]]:
-    """(share, prompt) of what is asked: as many of each share as its part of all."""
+    """(share, prompt) of what is asked: of each share as many as its part of all texts."""
     task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
-    total = sum(SHARES[share] for share in shares)
+    total = sum(PARTS[share] for share in shares)
     chosen = []
     for share in shares:
-        part = stage.recipe.feedback.prompts * SHARES[share] / total
+        part = stage.recipe.feedback.prompts * PARTS[share] / total
         count = math.ceil(round(part, 6))  # at least one of each share
         # Another round asks others, as far as there are any.
-        found = some(fitting(task, stage.recipe, share), count, stage.seed + stage.recipe.round.number)
+        found = sample(
+            prompts_that_fit(task.prompts(share), stage.recipe, share), count, stage.seed + stage.recipe.round.number
+        )
         chosen += [(share, prompt) for prompt in found]
     return chosen
+
+
+def shares_to_ask(recipe: Recipe) -> tuple[str, ...]:
+    """The shares whose prompts are answered for judging. The judges of rated sentences and of a first round stay in later
+    ones, so that all rounds are measured alike.
+    """
+    if recipe.dialogues is None:
+        return ("train", "select")
+    return tuple(share for share in SHARES if share != "judge" or recipe.round.of is None)
 
 
 def write_tasks(
@@ -121,9 +132,8 @@ def write_tasks(
 
 def _prompts(writer: Writer, chosen: Sequence[tuple[str, Prompt]]) -> list[int]:
     """The id of each prompt in the store, made where it is missing."""
-    table = TABLES["prompt"]
     known = {
-        (row.split, row.source, turns_of(row.conversation)): row.id for row in writer.connection.execute(select(table))
+        (row.split, row.source, turns_of(row.conversation)): row.id for row in writer.connection.execute(select(PROMPT))
     }
     new: dict[tuple[str, str, tuple[Turn, ...]], dict[str, Any]] = {}
     for share, prompt in chosen:
@@ -137,18 +147,17 @@ def _prompts(writer: Writer, chosen: Sequence[tuple[str, Prompt]]) -> list[int]:
 
 def tasks_of(store: Store, model: str) -> list[Asked]:
     """All tasks to rank answers of the policy with this digest, in their order; no gold questions."""
-    task, prompt, response, judgement = (TABLES[name] for name in ("task", "prompt", "response", "judgement"))
     with store.reading() as connection:
         texts = {
             row.id: row.text
-            for row in connection.execute(select(response.c.id, response.c.text).where(response.c.model == model))
+            for row in connection.execute(select(RESPONSE.c.id, RESPONSE.c.text).where(RESPONSE.c.model == model))
         }
-        judged = set(connection.execute(select(judgement.c.task_id).where(not_(skipped()))).scalars())
+        judged = set(connection.execute(select(JUDGEMENT.c.task_id).where(not_(skipped()))).scalars())
         found = connection.execute(
-            select(task.c.id, task.c.prompt_id, task.c.shown, prompt.c.split, prompt.c.conversation)
-            .join(prompt, prompt.c.id == task.c.prompt_id)
-            .where(task.c.kind == "ranking", task.c.gold.is_(None))
-            .order_by(task.c.id)
+            select(TASK.c.id, TASK.c.prompt_id, TASK.c.shown, PROMPT.c.split, PROMPT.c.conversation)
+            .join(PROMPT, PROMPT.c.id == TASK.c.prompt_id)
+            .where(TASK.c.kind == "ranking", TASK.c.gold.is_(None))
+            .order_by(TASK.c.id)
         )
         return [
             Asked(

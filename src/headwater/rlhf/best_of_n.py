@@ -67,10 +67,10 @@ class ScoredPolicy:
 
 
 @dataclass(frozen=True)
-class Rounds:
+class ExpertIterationPlan:
     """How much is answered and learnt, and in how many rounds."""
 
-    count: int
+    rounds: int
     prompts: int
     """Prompts per round."""
     n: int
@@ -88,8 +88,10 @@ class ExpertIteration:
     of the seed and the round, and checkpoints lie between rounds.
     """
 
-    def __init__(self, scored: ScoredPolicy, prompts: Sequence[Sequence[int]], rounds: Rounds, seed: int) -> None:
-        self.scored, self.prompts, self.rounds, self.seed = scored, prompts, rounds, seed
+    def __init__(
+        self, scored: ScoredPolicy, prompts: Sequence[Sequence[int]], plan: ExpertIterationPlan, seed: int
+    ) -> None:
+        self.scored, self.prompts, self.plan, self.seed = scored, prompts, plan, seed
         self.round = 0
         self.pending: list[list[Batch]] = []
         self.measured: dict[str, float] = {}
@@ -97,7 +99,7 @@ class ExpertIteration:
 
     def take(self) -> list[Batch] | None:
         if not self.pending:
-            if self.round >= self.rounds.count:
+            if self.round >= self.plan.rounds:
                 return None
             self.round += 1
             self.pending = self._updates(self.collect())
@@ -105,7 +107,7 @@ class ExpertIteration:
 
     def collect(self) -> Candidates:
         """The round's answers."""
-        count, n = self.rounds.prompts, self.rounds.n
+        count, n = self.plan.prompts, self.plan.n
         prompts = prompts_in_turn(self.prompts, self.seed, (self.round - 1) * count, count)
         seeds = [(self.seed * 1_000_003 + self.round * count + index) * n for index in range(count)]
         return self.scored.candidates(prompts, seeds, n)
@@ -121,14 +123,12 @@ class ExpertIteration:
                 "ppo.max_new_tokens, or train the SFT model longer."
             )
         round_seed = self.seed + 7919 * self.round
-        passes = Examples(
-            rows, seed=round_seed, epochs=self.rounds.epochs, groups_per_update=self.rounds.rows_per_update
-        )
+        passes = Examples(rows, seed=round_seed, epochs=self.plan.epochs, groups_per_update=self.plan.rows_per_update)
         return list(iter(passes.take, None))
 
     def progress(self) -> float:
         """By rounds, so that the learning rate is one number within a round."""
-        return max(0, self.round - (1 if self.pending else 0)) / self.rounds.count
+        return max(0, self.round - (1 if self.pending else 0)) / self.plan.rounds
 
     def at_boundary(self) -> bool:
         return not self.pending

@@ -26,6 +26,15 @@ def dialogue_ids(messages: Sequence[Mapping[str, str]], tokenizer: Tokenizer, co
     return [*opening, *ids[-(context - len(opening)) :]]
 
 
+def answered_ids(
+    conversation: Sequence[Mapping[str, str]], answer: str, tokenizer: Tokenizer, context: int
+) -> list[int]:
+    """Token ids of a conversation and the assistant's answer to it, as `dialogue_ids` gives them: what a reward model reads,
+    while it learns and while it is asked.
+    """
+    return dialogue_ids([*conversation, {"role": "assistant", "content": answer}], tokenizer, context)
+
+
 def _until_end_of_turn(ids: list[int], tokenizer: Tokenizer) -> list[int]:
     """Without the white space that the chat template writes after the last turn."""
     after = ids[::-1].index(tokenizer.end_of_turn) if tokenizer.end_of_turn in ids else 0

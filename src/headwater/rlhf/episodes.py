@@ -1,4 +1,4 @@
-"""Answers as episodes: whose turn it is to be answered, the row that an answer is read as, and what is computed of its tokens."""
+"""Answers as episodes: whose turn it is to be answered, and what is computed of the tokens of an answer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from headwater.models.answer import Answer
 from headwater.models.generate import generate
 from headwater.models.model import Model
 from headwater.models.sampling import Sampling
-from headwater.objectives.policy import response_log_probabilities, response_values
+from headwater.objectives.policy import episode_row, response_log_probabilities, response_values
 from headwater.rlhf.scoring import Scorer
 from headwater.rlhf.settings import PpoSettings
-from headwater.training.batch import Batch, Row, split_by_tokens
+from headwater.tasks.task import Prompt, sample
+from headwater.training.batch import LEARN_BUDGET, Batch, split_by_tokens
 from headwater.training.source import permutation
 
 
@@ -49,22 +50,16 @@ def kl_of_answers(log_probabilities: Tensor, reference: Tensor, mask: Tensor) ->
     return ((log_probabilities - reference) * mask).sum(dim=1)
 
 
-def episode_row(answer: Answer, index: int, start: int | None = None) -> Row:
-    """An answer → the row that predicts its tokens: `mask` marks the positions, `targets` holds the tokens.
-
-    It continues its prompt; or, where `start` is the token with which an encoder-decoder's answers begin (`Model.answer_start`),
-    the prompt is the row's source.
-    """
-    begin = answer.prompt if start is None else [start]
-    ids = torch.tensor(begin + answer.tokens)
-    mask = torch.zeros(len(ids) - 1)
-    mask[len(begin) - 1 :] = 1
-    source = None if start is None else torch.tensor(answer.prompt)
-    return Row(ids[:-1], {"targets": ids[1:].clone(), "mask": mask}, {"episode": index}, source)
+def mean_kl(policy: Model, reference: Model, answers: Sequence[Answer], temperature: float) -> float:
+    """Mean over the policy's answers of Σ(log π − log π_ref) at the rollout temperature, in nats."""
+    own, theirs = (log_probabilities_of(model, answers, temperature) for model in (policy, reference))
+    return float(kl_of_answers(own, theirs, response_mask(answers)).mean())
 
 
 @torch.no_grad()
-def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024) -> Tensor:
+def log_probabilities_of(
+    model: Model, answers: Sequence[Answer], temperature: float, budget: int = LEARN_BUDGET
+) -> Tensor:
     """log π of every response token by the training path: [answers, longest response], 0 past the end."""
     return _per_token(
         model, answers, budget, lambda batch: (response_log_probabilities(model, batch, temperature)[0],)
@@ -73,7 +68,7 @@ def log_probabilities_of(model: Model, answers: Sequence[Answer], temperature: f
 
 @torch.no_grad()
 def log_probabilities_and_entropy_of(
-    model: Model, answers: Sequence[Answer], temperature: float, budget: int = 1024
+    model: Model, answers: Sequence[Answer], temperature: float
 ) -> tuple[Tensor, Tensor]:
     """`log_probabilities_of`, and the entropy of the next token before each response token, in nats: of like shape."""
 
@@ -82,12 +77,12 @@ def log_probabilities_and_entropy_of(
         assert entropy is not None
         return chosen, entropy
 
-    chosen, entropy = _per_token(model, answers, budget, compute)
+    chosen, entropy = _per_token(model, answers, LEARN_BUDGET, compute)
     return chosen, entropy
 
 
 @torch.no_grad()
-def values_of(critic: Model, answers: Sequence[Answer], budget: int = 1024) -> Tensor:
+def values_of(critic: Model, answers: Sequence[Answer], budget: int = LEARN_BUDGET) -> Tensor:
     """The critic's value before each response token: [answers, longest response]."""
     return _per_token(critic, answers, budget, lambda batch: (response_values(critic, batch),))[0]
 
@@ -137,6 +132,20 @@ def answers_to(
 ) -> list[Answer]:
     """One answer per prompt; `label` stands on the progress bar."""
     return generate(policy, prompts, answer_sampling(ppo, tokenizer), answer_seeds(seed, len(prompts)), label=label)
+
+
+def start_answers(
+    prompts: Sequence[Sequence[int]], policy: Model, ppo: PpoSettings, tokenizer: Tokenizer, seed: int
+) -> list[Answer]:
+    """What the policy that PPO starts from (in a first round, SFT's) answers to training prompts: rewards are normalised over
+    these.
+    """
+    return answers_to(prompts, policy, ppo, tokenizer, seed, label="answers to normalise over")
+
+
+def shuffled_prompts(prompts: Sequence[Prompt], seed: int) -> list[tuple[int, ...]]:
+    """Their token ids in random order: the first of them are a sample of all."""
+    return [prompt.ids for prompt in sample(prompts, len(prompts), seed)]
 
 
 def prompts_in_turn(prompts: Sequence[Sequence[int]], seed: int, first: int, count: int) -> list[Sequence[int]]:

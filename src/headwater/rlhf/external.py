@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import importlib
 import importlib.util
-import ipaddress
 import json
-import queue
 import sys
-import threading
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -25,8 +17,10 @@ from torch import Tensor
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import Interrupted, UserError
 from headwater.models.answer import Answer
+from headwater.rlhf.endpoint import Endpoint
+from headwater.rlhf.outside_scores import KEPT, checked
 from headwater.rlhf.scoring import fit_normaliser
-from headwater.rlhf.settings import REWARD, EndpointSettings, PpoSettings
+from headwater.rlhf.settings import REWARD, PpoSettings
 from headwater.storage import write_atomically
 
 TextReward = Callable[[list[str], list[str]], Any]
@@ -34,15 +28,6 @@ TextReward = Callable[[list[str], list[str]], Any]
 
 NORMALISER = "reward.json"
 """Gain and bias of an external reward, in the stage that follows it."""
-
-LARGEST = 1e18
-"""Scores are fp32, and so are their squares."""
-
-LARGEST_ANSWER = 1 << 24
-"""Bytes of an address's answer: room for a hundred thousand scores and more."""
-
-KEPT = "PPO goes on from its last checkpoint"
-"""What a failing reward costs."""
 
 
 class ExternalReward:
@@ -143,108 +128,3 @@ def _file(path: Path) -> Any:
     except Exception as error:
         raise UserError(f"ppo.reward: {path} cannot be run ({type(error).__name__}: {error}): mend it.") from error
     return module
-
-
-def checked(scores: Any, wanted: int, place: str) -> list[float]:
-    """`scores` (a list, or an array with `tolist`) as floats. Raises UserError unless it is one finite number per answer."""
-    values = scores.tolist() if hasattr(scores, "tolist") else scores
-    if not isinstance(values, list | tuple):
-        raise UserError(f"{place} gave {type(scores).__name__} in place of a list of numbers: mend it; {KEPT}.")
-    if len(values) != wanted:
-        raise UserError(f"{place} gave {len(values)} scores for {wanted} answers: it must give one each; {KEPT}.")
-    for number, value in enumerate(values):
-        value = value.item() if hasattr(value, "item") else value  # a scalar of NumPy or torch
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
-            raise UserError(f"{place} gave {value!r} for answer {number}: a score is a finite number; {KEPT}.")
-    return [float(value) for value in values]
-
-
-def is_here(url: str) -> bool:
-    """Whether an address is one of this machine alone."""
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-class Endpoint:
-    """A reward over HTTP: POST {"prompts": […], "answers": […]} gives {"scores": […]}, all as JSON."""
-
-    def __init__(self, url: str, settings: EndpointSettings) -> None:
-        self.url, self.settings = url, settings
-        # A proxy of the environment is for the world, and knows nothing of an address on this machine.
-        proxies = urllib.request.ProxyHandler({} if is_here(url) else None)
-        self._opener = urllib.request.build_opener(proxies)
-
-    def __call__(self, prompts: list[str], answers: list[str]) -> list[float]:
-        """[answers] scores, asked for in batches. Raises UserError where an answer is wrong, or none comes in the end."""
-        scores: list[float] = []
-        for start in range(0, len(answers), self.settings.batch):
-            part = slice(start, start + self.settings.batch)
-            scores += checked(self._ask(prompts[part], answers[part]), len(answers[part]), f"The reward at {self.url}")
-        return scores
-
-    def _ask(self, prompts: list[str], answers: list[str]) -> Any:
-        body = json.dumps({"prompts": prompts, "answers": answers}).encode()
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        wait = self.settings.backoff
-        for attempt in range(self.settings.retries + 1):
-            if attempt:
-                time.sleep(wait)
-                wait *= 2
-            request = urllib.request.Request(self.url, body, headers, method="POST")
-            try:
-                return self._scores(self._content(request))
-            except urllib.error.HTTPError as error:
-                why, mend = f"answers with HTTP error {error.code}", "look at its log"
-                error.close()
-                if error.code != 429 and error.code < 500:  # asking again would change nothing
-                    break
-            except TimeoutError:
-                why, mend = f"does not answer within {self.settings.timeout:g} s", "raise ppo.endpoint.timeout"
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                if isinstance(getattr(error, "reason", None), TimeoutError):
-                    why, mend = f"does not answer within {self.settings.timeout:g} s", "raise ppo.endpoint.timeout"
-                else:
-                    why, mend = f"cannot be reached ({getattr(error, 'reason', error)})", "check the address"
-        tries = f"{attempt + 1} attempts" if attempt else "1 attempt"
-        raise UserError(f"The reward at {self.url} {why} ({tries}): {mend} and run again; {KEPT}.")
-
-    def _content(self, request: urllib.request.Request) -> bytes:
-        """What the address answers, whole. Raises UserError where it is too long, TimeoutError where it takes too long."""
-        found: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
-
-        def read() -> None:
-            try:
-                with self._opener.open(request, timeout=self.settings.timeout) as response:
-                    content = response.read(LARGEST_ANSWER + 1)
-                    if len(content) <= LARGEST_ANSWER and response.length:
-                        raise http.client.IncompleteRead(content, response.length)
-                found.put(content)
-            except Exception as error:
-                found.put(error)
-
-        # In a thread: a socket's own timeout begins anew with every byte that comes.
-        threading.Thread(target=read, name="reward", daemon=True).start()
-        try:
-            content = found.get(timeout=self.settings.timeout)
-        except queue.Empty:
-            raise TimeoutError from None
-        if isinstance(content, Exception):
-            raise content
-        if len(content) > LARGEST_ANSWER:
-            raise UserError(
-                f"The reward at {self.url} answers with more than {LARGEST_ANSWER:,} bytes: let it send "
-                f'{{"scores": […]}} alone; {KEPT}.'
-            )
-        return content
-
-    def _scores(self, content: bytes) -> Any:
-        try:
-            found = json.loads(content)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or "scores" not in found:
-            raise UserError(f'The reward at {self.url} does not answer with {{"scores": […]}}: mend it; {KEPT}.')
-        return found["scores"]

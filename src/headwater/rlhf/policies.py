@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from headwater import storage
+from headwater.models.layout import weights_digest
 from headwater.runs import Stage
 
 
@@ -24,8 +24,8 @@ class PolicyOrigin:
 
     @property
     def digest(self) -> str:
-        """The start of the SHA-256 of its weights."""
-        return storage.sha256_of(self.model / "model.safetensors")[:16]
+        """That of its weights."""
+        return weights_digest(self.model)
 
     def __str__(self) -> str:
         return f"{self.run}/{self.stage}"

@@ -30,7 +30,7 @@ def best_and_worst(found: Candidates) -> list[Pair]:
 
 
 def pair_groups(pairs: Sequence[Pair], reference: Model, objective: DirectPreference) -> list[list[Row]]:
-    """Groups for a source that keeps them whole (`Rankings`). The reference reads each answer here, once.
+    """Groups for a source that keeps them whole (`GroupedExamples`). The reference reads each answer here, once.
 
     Raises UserError where there is no pair.
     """

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.feedback.ratings import ANONYMOUS
+from headwater.feedback.annotator_names import ANONYMOUS
+from headwater.feedback.orders import has_order
 from headwater.feedback.reader import Ranking
 from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
-from headwater.objectives.preference import UNKNOWN, Preference, Rankings, Reliability
+from headwater.objectives.preference import UNKNOWN, Preference, Reliability
 from headwater.progress import say
-from headwater.rlhf.dialogues import dialogue_ids
+from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.settings import RewardSettings
 from headwater.storage import write_atomically
 from headwater.training.batch import Row
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
+from headwater.training.source import GroupedExamples
 
 RATERS = "raters.json"
 """{rater: {"reliability", "rankings"}}, beside a training with `reward.raters`."""
@@ -43,38 +43,31 @@ def train_reward_model(
     precision: str = "fp32",
     tensorboard: bool = False,
     longest: int | None = None,
-    make: type[Preference] = Preference,
-    **more: Any,
+    objective: Callable[..., Preference] = Preference,
 ) -> Model:
     """A scalar head on a copy of `backbone`, trained on whole rankings; checkpoints and metrics go to `folder`.
 
     longest: tokens of a dialogue, whose beginning is cut off where it has more; absent: the context of the backbone.
-    make: the objective, which gets `more` beside what the settings say. With `reward.raters`, raters.json in `folder` says
-    what was learnt of the raters. Raises UserError where there is nothing to rank by, or the backbone cannot be read.
+    objective: what makes it of the settings. With `reward.raters`, raters.json in `folder` says what was learnt of the raters.
+    Raises UserError where there is nothing to rank by, or the backbone cannot be read.
     """
     if backbone.config.patches is not None:
         raise UserError("A reward model reads text, and this model reads images: choose another architecture.")
     folder.mkdir(parents=True, exist_ok=True)
     every = list(rankings)
-    said = rankings_by_rater(every) if settings.raters else {}
-    objective = make(
-        settings.ties, settings.margin, settings.centring, settings.loss, raters=len(every) if said else 0, **more
+    raters = _raters_to_learn(every, settings, label)
+    preference = objective(
+        settings.ties, settings.margin, settings.centring, settings.loss, raters=len(every) if raters else 0
     )
-    groups = ranking_rows(every, objective, tokenizer, longest or backbone.config.context, list(said))
+    groups = ranking_rows(every, preference, tokenizer, longest or backbone.config.context, list(raters))
     model = backbone.with_head("reward", seed, layers=settings.layers)
     if settings.lora:
         adapt(model, settings.lora, seed)
-    learners = {"reward": Learner(model, settings.optimiser, settings.schedule, precision)}
-    if said:
-        # A module like any other to the engine; only the objective calls it.
-        reliability = Reliability(len(said))
-        learners["raters"] = Learner(cast(Model, reliability), RATERS_LEARN, ScheduleSettings(name="constant"))
-    elif settings.raters:
-        say(f"{label}: no ranking tells which person made it, so nothing is learnt of raters (reward.raters).")
+    reliability = Reliability(len(raters)) if raters else None
     engine = Engine(
-        learners,
-        Rankings(groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings, budget=1024),
-        objective,
+        _learners(model, reliability, settings, precision),
+        GroupedExamples(groups, seed=seed, epochs=settings.epochs, groups_per_update=settings.batch_rankings),
+        preference,
         folder=folder,
         checkpoint_every=settings.checkpoint_every,
         label=label,
@@ -83,23 +76,45 @@ def train_reward_model(
     engine.resume()
     engine.fit()
     engine.save()  # a later part of the stage may be interrupted: it finds the finished model here
-    if said:
-        learnt = reliability.logits.detach().sigmoid().tolist()
-        found = {name: {"reliability": value, "rankings": said[name]} for name, value in zip(said, learnt, strict=True)}
-        write_atomically(folder / RATERS, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
-    return merge(engine.learners["reward"].release())
+    if reliability is not None:
+        _write_raters(folder / RATERS, raters, reliability)
+    engine.learners["reward"].release()
+    return merge(model)
+
+
+def _raters_to_learn(rankings: Sequence[Ranking], settings: RewardSettings, label: str) -> Mapping[str, int]:
+    """As `rankings_by_rater`; none where `reward.raters` is off."""
+    if not settings.raters:
+        return {}
+    raters = rankings_by_rater(rankings)
+    if not raters:
+        say(f"{label}: no ranking tells which person made it, so nothing is learnt of raters (reward.raters).")
+    return raters
+
+
+def _learners(
+    model: Model, reliability: Reliability | None, settings: RewardSettings, precision: str
+) -> dict[str, Learner]:
+    learners = {"reward": Learner(model, settings.optimiser, settings.schedule, precision)}
+    if reliability is not None:
+        learners["raters"] = Learner(reliability, RATERS_LEARN, ScheduleSettings(name="constant"))
+    return learners
+
+
+def _write_raters(path: Path, raters: Mapping[str, int], reliability: Reliability) -> None:
+    """raters: {name: rankings}, in the order of `reliability`."""
+    learnt = reliability.logits.detach().sigmoid().tolist()
+    found = {
+        name: {"reliability": value, "rankings": count}
+        for (name, count), value in zip(raters.items(), learnt, strict=True)
+    }
+    write_atomically(path, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
 
 
 def rankings_by_rater(rankings: Iterable[Ranking]) -> dict[str, int]:
     """{rater: how many rankings}, by name. Derived rankings are nobody's, and anonymous raters are many at once."""
     counted = Counter(ranking.annotator for ranking in rankings if ranking.annotator not in (None, ANONYMOUS))
     return {str(name): counted[name] for name in sorted(counted, key=str)}
-
-
-def drop_checkpoints(*folders: Path) -> None:
-    """Removes the checkpoints of finished trainings."""
-    for folder in folders:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def ranking_rows(
@@ -110,7 +125,7 @@ def ranking_rows(
     raters: Sequence[str] = (),
 ) -> list[Sequence[Row]]:
     """One group of rows per ranking; rankings without any order are left out, and dialogues longer than the context lose
-    their beginning (`dialogue_ids`).
+    their beginning (`answered_ids`).
 
     An empty answer is an answer like any other: a policy may end at once, and must learn what that is worth. Rankings that
     contradict each other are all learnt: so the reward comes to say how often each answer was preferred.
@@ -121,11 +136,10 @@ def ranking_rows(
         answers, places, points = [], [], []
         for place, group in enumerate(ranking.groups):
             for response in group:
-                answer = {"role": "assistant", "content": ranking.responses[response]}
-                answers.append(dialogue_ids([*ranking.conversation, answer], tokenizer, context))
+                answers.append(answered_ids(ranking.conversation, ranking.responses[response], tokenizer, context))
                 places.append(place)
                 points.append(known.get(response, UNKNOWN))
-        if len(set(places)) > 1:
+        if has_order(ranking.groups):
             rater = raters.index(ranking.annotator) if ranking.annotator in raters else -1
             groups.append(objective.prepare(answers, places, index, points, rater))
     if not groups:

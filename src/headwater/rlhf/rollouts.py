@@ -11,8 +11,9 @@ from torch import Tensor
 
 from headwater.models.answer import Answer
 from headwater.models.generate import generate
-from headwater.models.model import Model
 from headwater.models.sampling import Sampling
+from headwater.objectives.policy import episode_row
+from headwater.rlhf.actors import Actors
 from headwater.rlhf.algorithm import (
     KLController,
     LengthController,
@@ -23,7 +24,6 @@ from headwater.rlhf.algorithm import (
 from headwater.rlhf.episodes import (
     Episodes,
     ended,
-    episode_row,
     log_probabilities_of,
     prompts_in_turn,
     response_mask,
@@ -32,10 +32,12 @@ from headwater.rlhf.episodes import (
 )
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.sampler_check import check_sampler, sampler_tolerance
-from headwater.rlhf.scoring import Scorer
 from headwater.rlhf.settings import PpoSettings
 from headwater.training.batch import Batch, Row, split_by_tokens
 from headwater.training.source import permutation
+
+BUDGET = 768
+"""Tokens of a micro-batch, padding included."""
 
 
 class Rollouts:
@@ -43,32 +45,23 @@ class Rollouts:
 
     An iteration: prompts → answers → scores → per-token rewards → advantages → `epochs` × `minibatches` updates, each
     pass over a fresh permutation. Prompts, sampling and permutations are functions of seed and iteration.
-    critic: None where the estimator of the advantages needs none.
     typical_length: response tokens of an SFT answer, which `length_control` holds; without it, of no matter.
     """
 
     def __init__(
         self,
-        policy: Model,
-        critic: Model | None,
-        reference: Model,
-        scorer: Scorer,
+        actors: Actors,
         prompts: Sequence[Sequence[int]],
         settings: PpoSettings,
+        sampling: Sampling,
         *,
-        stop_tokens: tuple[int, ...],
         seed: int,
         typical_length: float = 1.0,
-        budget: int = 768,
         precision: str = "fp32",
     ) -> None:
-        if critic is not None and critic.answer_start != policy.answer_start:
-            raise ValueError("policy and critic read the same rows: both are decoders, or both encoder-decoders")
         self.estimator = ESTIMATORS[settings.estimator]
-        self.policy, self.critic, self.reference, self.scorer = policy, critic, reference, scorer
-        self.prompts, self.settings, self.seed, self.budget = prompts, settings, seed, budget
-        self.sampling = Sampling(settings.max_new_tokens, settings.temperature, stop_tokens=stop_tokens)
-        self.tolerance = sampler_tolerance(precision, policy.config.layers)
+        self.actors, self.prompts, self.settings, self.sampling, self.seed = actors, prompts, settings, sampling, seed
+        self.tolerance = sampler_tolerance(precision, actors.policy.config.layers)
         horizon = settings.horizon or max(1, settings.steps * settings.episodes // 10)
         self.controller = KLController(settings.beta, settings.target_kl, horizon, settings.adaptive)
         self.length = LengthController(typical_length, settings.length_control)
@@ -91,25 +84,24 @@ class Rollouts:
 
     def collect(self) -> Episodes:
         """Generates and scores one iteration's answers."""
-        answers = generate(
-            self.policy, self._next_prompts(), self.sampling, self._seeds(), slots=self.settings.episodes
-        )
-        temperature = self.settings.temperature
+        policy, critic = self.actors.policy, self.actors.critic
+        answers = generate(policy, self._next_prompts(), self.sampling, self._seeds(), slots=self.settings.episodes)
+        temperature = self.sampling.temperature
         mask = response_mask(answers)
         episodes = Episodes(
             answers=answers,
             scores=self.score(answers),
             mask=mask,
-            log_probabilities=log_probabilities_of(self.policy, answers, temperature),
-            reference=log_probabilities_of(self.reference, answers, temperature),
-            values=torch.zeros_like(mask) if self.critic is None else values_of(self.critic, answers),
+            log_probabilities=log_probabilities_of(policy, answers, temperature),
+            reference=log_probabilities_of(self.actors.reference, answers, temperature),
+            values=torch.zeros_like(mask) if critic is None else values_of(critic, answers),
         )
         self.sampler_difference = check_sampler(answers, episodes.log_probabilities, self.tolerance)
         return episodes
 
     def score(self, answers: Sequence[Answer]) -> Tensor:
         """[answers] normalised scores."""
-        return scored(self.scorer, answers, self.settings.missing_stop_reward)
+        return scored(self.actors.scorer, answers, self.settings.missing_stop_reward)
 
     def _updates(self, episodes: Episodes) -> list[list[Batch]]:
         """Advantages and returns, then the updates of all epochs."""
@@ -135,13 +127,13 @@ class Rollouts:
             for part in range(settings.minibatches):
                 chosen = [rows[index] for index in order[part :: settings.minibatches]]
                 if chosen:
-                    updates.append(split_by_tokens(chosen, self.budget, self.policy.shares_beginnings))
+                    updates.append(split_by_tokens(chosen, BUDGET, self.actors.policy.shares_beginnings))
         return updates
 
     @property
     def critic_only(self) -> bool:
         """Whether the critic alone is trained in this iteration."""
-        return self.critic is not None and self.iteration <= self.settings.critic_warmup
+        return self.actors.critic is not None and self.iteration <= self.settings.critic_warmup
 
     def _target_ramp(self) -> float:
         """Share of the target KL that holds in this iteration."""
@@ -150,13 +142,13 @@ class Rollouts:
 
     def _rows(self, episodes: Episodes, advantages: Tensor, returns: Tensor) -> list[Row]:
         per_token = {"old_log_probabilities": episodes.log_probabilities, "advantages": advantages}
-        if self.critic is not None:
+        if self.actors.critic is not None:
             per_token |= {"old_values": episodes.values, "returns": returns}
         if self.estimator.kl_in_loss:
             per_token["reference"] = episodes.reference
         rows = []
         for index, answer in enumerate(episodes.answers):
-            row = episode_row(answer, index, self.policy.answer_start)
+            row = episode_row(answer, index, self.actors.policy.answer_start)
             row.per_row |= {"critic_only": int(self.critic_only), "beta": self.controller.beta}
             places = row.per_token["mask"].bool()
             for name, values in per_token.items():
@@ -178,7 +170,7 @@ class Rollouts:
             "sampler_difference": self.sampler_difference,
             "ended": float(ended(episodes.answers).float().mean()),
         }
-        if self.critic is not None:
+        if self.actors.critic is not None:
             self.measured["value_explained_variance"] = explained_variance(episodes.values, returns, episodes.mask)
 
     def _next_prompts(self) -> list[Sequence[int]]:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from headwater.errors import UserError
 from headwater.models.answer import Answer
-from headwater.models.layout import load_model
+from headwater.models.layout import load_model, read_config
 from headwater.models.model import Model
 from headwater.progress import say
 from headwater.storage import write_atomically
-from headwater.training.batch import Row, split_by_tokens
+from headwater.training.batch import READ_BUDGET, Row, split_by_tokens
 
 Scorer = Callable[[Sequence[Answer]], Tensor]
 """Answers, which know what they answer → their scores, [answers], fp32."""
@@ -37,7 +37,7 @@ class Reward(Protocol):
 
 
 @torch.inference_mode()
-def raw_scores(model: Model, dialogues: Sequence[Sequence[int]], budget: int = 4096) -> Tensor:
+def raw_scores(model: Model, dialogues: Sequence[Sequence[int]], budget: int = READ_BUDGET) -> Tensor:
     """Scores of a reward model before normalisation, in the order given: [dialogues]."""
     scores = torch.zeros(len(dialogues))
     rows = [Row(torch.tensor(ids), per_row={"index": index}) for index, ids in enumerate(dialogues)]
@@ -73,7 +73,7 @@ class RewardModel:
         Where the normaliser is missing, scores of unknown scale would make β meaningless: that is a UserError, too, or, if
         not `strict`, said once.
         """
-        model, config = load_model(folder)
+        model, config = load_model(folder), read_config(folder)
         normaliser = config.get("headwater", {})
         if model.kind != "reward":
             raise UserError(f"{folder} holds no reward model: run the reward stage again.")
@@ -133,7 +133,8 @@ class RewardEnsemble:
 
     def combine(self, scores: Tensor) -> Tensor:
         """[members, dialogues] → [dialogues], before the gain and bias of all together."""
-        return scores.mean(dim=0) - self.pessimism * scores.std(dim=0)
+        mean = scores.mean(dim=0)
+        return mean - self.pessimism * scores.std(dim=0) if self.pessimism else mean
 
     @property
     def model(self) -> Model:
@@ -143,6 +144,11 @@ class RewardEnsemble:
     def frozen(self, dtype: torch.dtype) -> RewardEnsemble:
         """A copy in this number format."""
         return RewardEnsemble([member.frozen(dtype) for member in self.members], self.pessimism, self.gain, self.bias)
+
+
+def spread(scores: Tensor) -> float | None:
+    """How far the members are apart, [members, dialogues] → the mean of their deviations; None where there is one alone."""
+    return float(scores.std(dim=0).mean()) if len(scores) > 1 else None
 
 
 def member_names(members: int) -> list[str]:

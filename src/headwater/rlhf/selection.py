@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from headwater.evaluation.text_metrics import repeated_share
 from headwater.models.generate import Sampling, generate
 from headwater.models.model import Model
+from headwater.progress import say
 from headwater.rlhf.episodes import (
     answer_seeds,
     ended,
@@ -20,7 +21,12 @@ from headwater.rlhf.episodes import (
     log_probabilities_of,
     response_mask,
 )
+from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import Reward
+from headwater.rlhf.settings import PpoSettings
+
+if TYPE_CHECKING:
+    from headwater.rlhf.monitors import Monitors
 
 LENGTH_RANGE = (0.8, 1.2)
 """A checkpoint is chosen only while its answers are about as long as the SFT policy's: shares of their mean length."""
@@ -109,3 +115,32 @@ class BestPolicy:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.score, self.step, self.weights = state["score"], state["step"], dict(state["weights"])
+
+
+class CheckpointSelection:
+    """Measures the policy on the selection prompts every so many iterations, and keeps the best: the engine's hook."""
+
+    def __init__(
+        self,
+        settings: PpoSettings,
+        policy: Model,
+        source: Rollouts,
+        yardstick: Yardstick,
+        best: BestPolicy,
+        monitors: Monitors,
+    ) -> None:
+        self.settings, self.policy, self.source, self.yardstick, self.best = settings, policy, source, yardstick, best
+        self.monitors = monitors
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
+        if not self.source.at_boundary():
+            return {}
+        line: dict[str, Any] = dict(self.source.measured)
+        iteration = self.source.iteration
+        if iteration % self.settings.evaluate_every == 0 or iteration == self.settings.steps:
+            found = self.yardstick.measure(self.policy)
+            self.best.offer(iteration, score=found["selection_reward"], kl=found["kl"], length=found["length"])
+            line |= {f"heldout_{name}": value for name, value in found.items()}
+            for warning in self.monitors.observe(iteration, found):
+                say(f"ppo: {warning}")
+        return line

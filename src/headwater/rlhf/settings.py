@@ -18,17 +18,21 @@ REWARD = re.compile(
 
 
 class RewardSettings(StageSettings):
-    epochs: Count = 2
-    batch_rankings: Count = 8
+    epochs: Count = Field(2, description="Passes over the rankings.")
+    batch_rankings: Count = Field(8, description="Rankings per update.")
     layers: Count | None = Field(
         None,
         description="Use only so many first blocks of the model, and so in the critic, which starts from it; the last blocks "
         "serve the prediction of words. Absent: all.",
     )
     lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
-    optimiser: OptimiserSettings = OptimiserSettings(learning_rate=3e-4, weight_decay=0.01)
-    schedule: ScheduleSettings = ScheduleSettings(name="cosine", warmup=0.05)
-    precision: Precision = "auto"
+    optimiser: OptimiserSettings = Field(
+        OptimiserSettings(learning_rate=3e-4, weight_decay=0.01), description="What moves the weights."
+    )
+    schedule: ScheduleSettings = Field(
+        ScheduleSettings(name="cosine", warmup=0.05), description="How the learning rate goes over the updates."
+    )
+    precision: Precision = Field("auto", description="`auto`: bf16 where the processor multiplies it itself.")
     ties: Literal["half", "leave-out"] = Field("half", description="A tie is a target of ½, or is left out.")
     centring: Annotated[float, Field(ge=0)] = Field(0.01, description="Coefficient of (r_a + r_b)².")
     loss: Literal["pairs", "plackett-luce"] = Field(
@@ -48,7 +52,7 @@ class RewardSettings(StageSettings):
     normalise_samples: Annotated[int, Field(ge=2)] = Field(
         256, description="Answers of the SFT policy over which the reward is normalised."
     )
-    checkpoint_every: Count = 50
+    checkpoint_every: Count = Field(50, description="Updates between checkpoints.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> RewardSettings:
@@ -87,7 +91,7 @@ class PpoSettings(StageSettings):
         description="What is maximised: the run's reward `model`, `python:MODULE:FUNCTION`, `PATH.py:FUNCTION`, or an "
         "http(s) address.",
     )
-    endpoint: EndpointSettings = EndpointSettings()
+    endpoint: EndpointSettings = Field(EndpointSettings(), description="How a reward at an address is asked.")
     normalise: bool = Field(
         True, description="Scores have mean 0 and deviation 1 over the SFT policy's answers; false: as they come."
     )
@@ -109,13 +113,21 @@ class PpoSettings(StageSettings):
     length_control: Annotated[float, Field(ge=0)] = Field(
         0.0, description="How fast a bonus per token is steered so that answers stay as long as SFT's; 0: none."
     )
-    gamma: Fraction = 1.0
-    lam: Fraction = 0.95
-    clip: Positive = 0.2
-    value_clip: Positive = 0.2
-    value_coefficient: Positive = 0.1
-    entropy_coefficient: Annotated[float, Field(ge=0)] = 0.0
-    whiten_rewards: bool = False
+    gamma: Fraction = Field(1.0, description="Discount γ per token of a reward that comes later; 1: none.")
+    lam: Fraction = Field(
+        0.95, description="λ of `gae`: 0 trusts the critic's next value alone, 1 the rewards that came alone."
+    )
+    clip: Positive = Field(
+        0.2, description="How far the ratio of new to old probability may leave 1 before a token teaches no more."
+    )
+    value_clip: Positive = Field(0.2, description="How far a value may move from the rollout's before it is clipped.")
+    value_coefficient: Positive = Field(0.1, description="Weight of the critic's loss.")
+    entropy_coefficient: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Weight of a bonus for the entropy of the policy's next tokens; 0: none."
+    )
+    whiten_rewards: bool = Field(
+        False, description="`gae` only: an iteration's rewards keep their mean and get deviation 1."
+    )
     ptx: PretrainingMixSettings | None = Field(
         None, description="Mix texts of pretraining into the updates. Absent: episodes alone."
     )
@@ -128,16 +140,22 @@ class PpoSettings(StageSettings):
     critic_warmup: Annotated[int, Field(ge=0)] = Field(2, description="First iterations that train the critic alone.")
     kl_limit: Positive = Field(12.0, description="Held-out KL up to which a checkpoint may be chosen.")
     evaluate_every: Count = Field(10, description="Iterations between evaluations on the selection prompts.")
-    evaluate_prompts: Count = 128
+    evaluate_prompts: Count = Field(128, description="Selection prompts that each evaluation answers.")
     lora: LoraSettings | None = Field(
         None,
         description="Train adapters in place of the weights of policy and critic; the reference then is the policy "
         "without them. Absent: all weights.",
     )
-    policy_optimiser: OptimiserSettings = OptimiserSettings(learning_rate=1e-4, epsilon=1e-5)
-    critic_optimiser: OptimiserSettings = OptimiserSettings(learning_rate=3e-4, epsilon=1e-5)
-    schedule: ScheduleSettings = ScheduleSettings(name="linear")
-    precision: Precision = "fp32"
+    policy_optimiser: OptimiserSettings = Field(
+        OptimiserSettings(learning_rate=1e-4, epsilon=1e-5), description="What moves the policy's weights."
+    )
+    critic_optimiser: OptimiserSettings = Field(
+        OptimiserSettings(learning_rate=3e-4, epsilon=1e-5), description="What moves the critic's weights."
+    )
+    schedule: ScheduleSettings = Field(
+        ScheduleSettings(name="linear"), description="How both learning rates go over the updates."
+    )
+    precision: Precision = Field("fp32", description="`auto`: bf16 where the processor multiplies it itself.")
 
     @field_validator("reward")
     @classmethod

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+import torch
 from anyio import CapacityLimiter, Lock, to_thread
 
 from headwater.chat import opening_ids
@@ -32,12 +33,17 @@ _CANNOT = {
 class Desk:
     """All that the routes work with: the models, the engine that runs them, and what is counted.
 
-    unloaded: models that are loaded when they are first asked for.
+    unloaded: models that are loaded when they are first asked for. dtype: the number format of what is loaded later.
     """
 
     def __init__(
-        self, served: Sequence[Served], limits: Limits | None = None, unloaded: Sequence[Unloaded] = ()
+        self,
+        served: Sequence[Served],
+        limits: Limits | None = None,
+        unloaded: Sequence[Unloaded] = (),
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.dtype = dtype
         self.served: dict[str, Served] = {}
         self.metrics = Metrics()
         self.engine = Engine({}, limits or Limits(), self.metrics)

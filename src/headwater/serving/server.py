@@ -29,6 +29,7 @@ from headwater.serving.app import build
 from headwater.serving.desk import Desk
 from headwater.serving.engine import Engine, Limits
 from headwater.serving.guard import LOOPBACK
+from headwater.serving.pages.desk_answering import DeskAnswering
 from headwater.serving.pages.opening import open_site
 from headwater.serving.pages.site import Site
 from headwater.training.precision import DTYPES, choose_precision
@@ -41,7 +42,7 @@ PATIENCE = 15.0
 """Seconds within which a request's head must be there, and a client must read on."""
 
 
-Beside = Callable[[Desk, Site], AbstractContextManager[None]]
+Beside = Callable[[DeskAnswering, Site], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def serve(
 ) -> None:
     """Serves models, and the pages about them, until Ctrl-C or SIGTERM. Arguments as `headwater serve --help` says.
 
-    beside: what goes on for as long as the server runs, given the desk and the site.
+    beside: what goes on for as long as the server runs, given what answers and the site.
     Raises UserError where there is nothing to serve, where a model cannot be, or where the address cannot be used.
     """
     if precision not in get_args(Precision):
@@ -162,8 +163,9 @@ def serve(
         chosen = choose_precision(cast(Precision, precision))
         dtype = DTYPES[chosen]
         later = [models.unloaded(name, folder, dtype) for name, folder in before.items() if name not in folders]
-        desk = Desk([models.load(name, folder, dtype) for name, folder in folders.items()], limits, later)
-        with open_site(names, root, desk, folders, token, store) as site:
+        desk = Desk([models.load(name, folder, dtype) for name, folder in folders.items()], limits, later, dtype)
+        answering = DeskAnswering(desk, folders)
+        with open_site(names, root, answering, token, store) as site:
             app = build(desk, site, token=token, hosts=allowed_hosts(address, token))
             url = address.url(listener.getsockname()[1])
             said = [f"{url}/v1 serves", *_told(desk, chosen)]
@@ -171,7 +173,7 @@ def serve(
                 said.append(f"  token: {token}")
             said.append(f"Pages to chat and to judge: {url}/{f'?token={token}' if made else ''}")
             said.append(f"  judgements go into {site.store.place}{_of_whom(site)}")
-            with beside(desk, site) if beside else nullcontext():
+            with beside(answering, site) if beside else nullcontext():
                 print("\n".join([*said, "Ctrl-C ends it."]), flush=True)
                 run(app, desk.engine, listener)
     print("Stopped.", file=sys.stderr, flush=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from headwater.corpus.build import Ledger, build, write_corpus
-from headwater.feedback.own import PROMPTS, heldout_texts
+from headwater.corpus.rated import REVIEWS_FILE, read_rated
+from headwater.feedback.recipe_dialogues import PROMPTS, heldout_texts
 from headwater.progress import say, track
 from headwater.runs import Stage
 
@@ -33,9 +33,8 @@ def run(stage: Stage) -> dict[str, Any]:
 def heldout_sentences(samples: Path) -> list[str]:
     """The review sentences, and what was said in dialogues, that are kept for choosing, judging and prompting."""
     found: list[str] = []
-    if (reviews := samples / "reviews.jsonl").is_file():
-        with reviews.open(encoding="utf-8") as lines:
-            found += [record["text"] for record in map(json.loads, lines) if record["share"] in HELDOUT_SHARES]
+    if (reviews := samples / REVIEWS_FILE).is_file():
+        found += [sentence.text for sentence in read_rated(reviews) if sentence.share in HELDOUT_SHARES]
     if (samples / PROMPTS).is_file():
         found += heldout_texts(samples, HELDOUT_SHARES)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,21 +13,22 @@ from headwater.evaluation.length_controlled import length_controlled_win_rate
 from headwater.evaluation.perplexity import Text, prediction
 from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length, repetition, variety
 from headwater.evaluation.win_rate import win_rate
+from headwater.feedback.annotator_names import SIMULATED
 from headwater.feedback.halves import Half, halved
 from headwater.feedback.reader import Ranking
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.answer import Answer
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
-from headwater.rlhf.episodes import answers_to, kl_of_answers, log_probabilities_of, response_mask
+from headwater.rlhf.episodes import answers_to, log_probabilities_of, mean_kl, response_mask
+from headwater.rlhf.judging import JudgePanel
 from headwater.rlhf.policies import policy_before
-from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
-from headwater.rlhf.scoring import raw_scores
+from headwater.rlhf.reward_training import train_reward_model
 from headwater.runs import Stage
-from headwater.stages.feedback import STORE
-from headwater.storage import write_atomically
+from headwater.storage import write_json_lines
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import Prompt, answer_text, fitting, some, whole
+from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
+from headwater.training import checkpoint
 from headwater.training.machine import prepare
 from headwater.training.precision import DTYPES
 
@@ -40,12 +40,14 @@ def run(stage: Stage) -> dict[str, Any]:
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
     dtype = DTYPES[recipe.evaluate.precision]
     policies = {
-        "before": load_model(policy_before(stage).model)[0].frozen(dtype),
-        "after": load_model(stage.parent("ppo") / "model")[0].frozen(dtype),
+        "before": load_model(policy_before(stage).model).frozen(dtype),
+        "after": load_model(stage.parent("ppo") / "model").frozen(dtype),
     }
     given = heldout_prompts(stage, tokenizer)
-    answers = {
-        name: answer_all(stage, policy, given, tokenizer, f"answers {name}") for name, policy in policies.items()
+    prompts = [prompt.ids for prompt in given]
+    answers = {  # with the same seeds for both
+        name: answers_to(prompts, policy, recipe.ppo, tokenizer, stage.seed, f"answers {name}")
+        for name, policy in policies.items()
     }
     texts = {
         name: [answer_text(prompt, answer, tokenizer) for prompt, answer in zip(given, found, strict=True)]
@@ -55,16 +57,18 @@ def run(stage: Stage) -> dict[str, Any]:
     own = {name: [tokenizer.decode(answer.tokens) for answer in found] for name, found in answers.items()}
     write_answers(stage, given, answers, texts)
     judge = train_judge(stage, tokenizer, precision).frozen(dtype)
-    scores = judge_all(stage, given, texts, tokenizer, judge)
+    scores = panel_of(stage, judge, tokenizer).scores(given, texts)
     varied = variety(own["before"], own["after"], 2)
-    drop_checkpoints(stage.folder / "judge-training")
+    pretrained = load_model(stage.parent("pretrain") / "model").frozen(dtype)
+    people = people_wrote(stage, tokenizer, min(policy.config.context for policy in policies.values()))
+    checkpoint.drop(stage.folder / "judge-training")
     return {
         "prompts": len(given),
         "task": task_of(recipe, stage.parent("samples"), tokenizer).kind,
         "compared_with": str(policy_before(stage)),
         "round": recipe.round.number,
         **win_rates(scores, own, recipe.evaluate.bootstrap, stage.seed),
-        "kl": kl_of(policies, answers["after"], recipe.ppo.temperature),
+        "kl": mean_kl(policies["after"], policies["before"], answers["after"], recipe.ppo.temperature),
         "distinct_2_ratio": varied.ratio,
         "distinct_2_before": varied.before,
         "distinct_2_after": varied.after,
@@ -72,7 +76,9 @@ def run(stage: Stage) -> dict[str, Any]:
     } | {
         f"{measure}_{name}": value
         for name in policies
-        for measure, value in _of_one(stage, policies[name], given, answers[name], own[name], tokenizer).items()
+        for measure, value in _of_one(
+            policies[name], pretrained, people, given, answers[name], own[name], tokenizer
+        ).items()
     }
 
 
@@ -82,7 +88,7 @@ def win_rates(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Of each judge, with intervals: as they are, and with the answers' length taken out. scores: as `judge_all` gives them;
+    """Of each judge, with intervals: as they are, and with the answers' length taken out. scores: as `JudgePanel` gives them;
     texts: the answers without their openings, by policy."""
     long = {name: lengths(said) for name, said in texts.items()}
     plain, controlled = {}, {}
@@ -100,11 +106,16 @@ def win_rates(
 
 
 def _of_one(
-    stage: Stage, policy: Model, given: list[Prompt], answers: list[Answer], texts: list[str], tokenizer: Tokenizer
+    policy: Model,
+    pretrained: Model,
+    people: Sequence[Text],
+    given: list[Prompt],
+    answers: list[Answer],
+    texts: list[str],
+    tokenizer: Tokenizer,
 ) -> dict[str, float]:
-    """What is measured of one policy alone; `texts` are the answers without their openings. The perplexity is that of the
-    answers to the pretrained model: what it thinks of texts that were written to please."""
-    people = people_wrote(stage, tokenizer, policy.config.context)
+    """What is measured of one policy alone; `people` is what they wrote, and `texts` are the answers without their openings.
+    The perplexity is that of the answers to the pretrained model: what it thinks of texts that were written to please."""
     read = prediction(policy, people) if people else None
     return {
         "length": mean_length(texts),
@@ -112,52 +123,28 @@ def _of_one(
         "repetition": repetition(texts),
         "bits_per_byte": read.bits_per_byte["all"] if read else math.nan,
         "calibration_error": read.calibration.error if read else math.nan,
-        "perplexity": perplexity_of(
-            load_model(stage.parent("pretrain") / "model")[0].frozen(policy.dtype), given, texts, tokenizer
-        ),
+        "perplexity": perplexity_of(pretrained, given, texts, tokenizer),
     }
 
 
 def heldout_prompts(stage: Stage, tokenizer: Tokenizer) -> list[Prompt]:
     """Prompts that nothing was trained on."""
-    found = fitting(task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, "prompt")
-    return some(found, stage.recipe.evaluate.prompts, stage.seed)
+    found = task_of(stage.recipe, stage.parent("samples"), tokenizer).prompts("prompt")
+    return sample(prompts_that_fit(found, stage.recipe, "prompt"), stage.recipe.evaluate.prompts, stage.seed)
 
 
-def answer_all(stage: Stage, policy: Model, given: list[Prompt], tokenizer: Tokenizer, label: str) -> list[Answer]:
-    """One answer per prompt; the same seeds for every policy."""
-    prompts = [prompt.ids for prompt in given]
-    return answers_to(prompts, policy, stage.recipe.ppo, tokenizer, stage.seed, label)
-
-
-def judge_all(
-    stage: Stage, given: list[Prompt], texts: dict[str, list[str]], tokenizer: Tokenizer, judge: Model
-) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Scores by judge and policy. The judges, of which `judge` is the reward model, learnt from the judges' share alone; the
-    lexicon never learnt. Whoever judged the policies' answers in training is no judge here.
-    """
-    instructions = [prompt.instruction for prompt in given]
-    others = [
-        each
-        for each in task_of(stage.recipe, stage.parent("samples"), tokenizer).judges(
-            lambda: judges_rankings(stage), half_of_judges(stage)
-        )
-        if f"simulated:{each.name}" not in annotators_of(stage)
-    ]
-    return {
-        "reward_model": {
-            name: raw_scores(
-                judge, [whole(prompt.conversation, text, tokenizer) for prompt, text in zip(given, found, strict=True)]
-            ).numpy()
-            for name, found in texts.items()
-        },
-        **{each.name: {name: each.score(instructions, found) for name, found in texts.items()} for each in others},
-    }
+def panel_of(stage: Stage, judge: Model, tokenizer: Tokenizer) -> JudgePanel:
+    """The judges, of which `judge` is the reward model. Whoever judged the policies' answers in training is no judge here."""
+    task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
+    found = task.judges(lambda: judges_rankings(stage), half_of_judges(stage))
+    return JudgePanel(
+        judge, tokenizer, [each for each in found if f"{SIMULATED}{each.name}" not in annotators_of(stage)]
+    )
 
 
 def half_of_judges(stage: Stage) -> Half | None:
     """What of the judges' share is left where a simulated annotator learnt from the other half."""
-    return "judge" if "simulated:judge" in annotators_of(stage) else None
+    return "judge" if f"{SIMULATED}judge" in annotators_of(stage) else None
 
 
 def annotators_of(stage: Stage) -> dict[str, int]:
@@ -173,7 +160,7 @@ def judges_rankings(stage: Stage) -> list[Ranking]:
 
 def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
     """A reward model from the pretrained weights (not the SFT policy's), on the judges' rankings."""
-    pretrained, _ = load_model(stage.parent("pretrain") / "model")
+    pretrained = load_model(stage.parent("pretrain") / "model")
     judge = train_reward_model(
         pretrained,
         judges_rankings(stage),
@@ -185,15 +172,8 @@ def train_judge(stage: Stage, tokenizer: Tokenizer, precision: str) -> Model:
         precision=precision,
         tensorboard=stage.recipe.tensorboard,
     )
-    save_model(judge, stage.folder / "judge", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
-    tokenizer.save(stage.folder / "judge", judge.config.context)
+    save_with_tokenizer(judge, tokenizer, stage.folder / "judge", end=tokenizer.end_of_turn)
     return judge
-
-
-def kl_of(policies: dict[str, Model], answers: list[Answer], temperature: float) -> float:
-    """Mean over the answers of Σ(log π − log π_ref) at the rollout temperature, in nats."""
-    own, theirs = (log_probabilities_of(policies[name], answers, temperature) for name in ("after", "before"))
-    return float(kl_of_answers(own, theirs, response_mask(answers)).mean())
 
 
 def perplexity_of(model: Model, given: list[Prompt], texts: list[str], tokenizer: Tokenizer) -> float:
@@ -213,7 +193,7 @@ def perplexity_of(model: Model, given: list[Prompt], texts: list[str], tokenizer
 def people_wrote(stage: Stage, tokenizer: Tokenizer, context: int) -> list[Text]:
     """What people wrote in held-out dialogues, the end of the turn included: so many texts as answers are asked for."""
     found = task_of(stage.recipe, stage.parent("samples"), tokenizer).demonstrations("prompt")
-    return some([text for text in found if len(text.row) <= context], stage.recipe.evaluate.prompts, stage.seed)
+    return sample([text for text in found if len(text.row) <= context], stage.recipe.evaluate.prompts, stage.seed)
 
 
 def write_answers(
@@ -232,5 +212,4 @@ def write_answers(
         }
         for index, prompt in enumerate(given)
     ]
-    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(stage.folder / "answers.jsonl", content)
+    write_json_lines(stage.folder / "answers.jsonl", lines)

@@ -1,104 +1,99 @@
 """Stage `feedback`: what people said into a store, rankings of it, and how far the raters agree.
 
-Judgements come from the rated or labelled texts of the samples, from the recipe's comparisons, from a store in which people
-judge a policy's answers, or, in a further round, from the run before and whoever judges its policy's answers.
+What was said before is there at once. Where the recipe asks, a policy's answers are judged in a store in which people judge,
+or by simulated annotators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import Any
 
 from headwater.errors import UserError
+from headwater.feedback.collecting import (
+    begin,
+    from_ratings,
+    measured,
+    refuse_round_without_order,
+    refuse_without_order,
+    shares_without_order,
+)
+from headwater.feedback.copying import NO_TIME, copy_store, is_empty
+from headwater.feedback.store import STORE, Store
+from headwater.progress import say
+from headwater.rlhf.annotators import judge_by_simulation
+from headwater.rlhf.asking import Asked, draw_answers, shares_to_ask, tasks_of
+from headwater.rlhf.policies import policy_before
+from headwater.runs import Stage
+from headwater.storage import write_json_lines
 
-if TYPE_CHECKING:
-    from headwater.feedback.ratings import RatedSentence
-    from headwater.feedback.store import Store
-    from headwater.runs import Stage
-
-STORE = "feedback.db"
-
-RANKED = ("train", "select", "judge")
-"""Shares whose sentences are ranked: for the reward model, the choice of checkpoint, and the judges."""
+TASKS = "tasks.jsonl"
+"""In the run's folder: what waits to be judged, for whoever judges without the pages."""
 
 
 def run(stage: Stage) -> dict[str, Any]:
     """Writes feedback.db and returns its metrics. An interrupted attempt is begun anew: it takes seconds, or, where a policy
     has to answer, minutes; what people said in their store stays.
     """
-    from headwater.feedback.store import Store
-
     recipe, path = stage.recipe, stage.folder / STORE
     for ending in ("", "-wal", "-shm", "-journal"):
         path.with_name(STORE + ending).unlink(missing_ok=True)
-    if recipe.dialogues is None and not recipe.asks:
-        with Store(path) as store:
-            metrics = from_ratings(stage, store)
-            store.seal()  # the one file is the whole store: its checksum goes into the manifest
-        return metrics
-    from headwater.stages.judged import collect, measured
-
     with Store(path) as store:
-        collect(stage, store)
-        metrics = measured(stage, store)
-        store.seal()
+        if recipe.dialogues is None and not recipe.asks:
+            metrics = from_ratings(stage, store)
+        else:
+            collect(stage, store)
+            metrics = measured(store) | {"policy": str(policy_before(stage)) if recipe.asks else None}
+        store.seal()  # the one file is the whole store: its checksum goes into the manifest
     return metrics
 
 
-def from_ratings(stage: Stage, store: Store) -> dict[str, Any]:
-    """Brings the samples' ratings or labels into the store and derives rankings from them."""
-    from headwater.corpus.samples import set_of
-    from headwater.feedback.derive import derive_rankings
-    from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings, read_sentences
-    from headwater.progress import Progress
-
+def collect(stage: Stage, store: Store) -> None:
+    """Fills the stage's own store. Raises UserError, with what to do, where people have to judge first."""
     settings = stage.recipe.feedback
-    sentences = list(read_sentences(stage.parent("samples") / "reviews.jsonl"))
-    if not sentences:
-        raise UserError("There is no rated sentence in the samples: add the source `samples: reviews` to the recipe.")
-    labelled = set_of(sentences[0].source).labelled
-    origin = LABELS if labelled else PEOPLE
-    with Progress("ratings", 3) as progress:
-        ratings = import_ratings(store, sentences, stage.recipe.sft.instructions, origin=origin)
-        progress.advance(note="imported")
-        rankings = {
-            split: derive_rankings(
-                store,
-                answers=settings.answers,
-                rankings_per_sentence=settings.rankings_per_sentence,
-                tie=settings.tie,
-                seed=stage.seed,
-                split=split,
-                axis=origin.axis,
-                made=origin.made,
-            )
-            for split in RANKED
-        }
-        progress.advance(note="ranked")
-        agreed = {} if labelled else agreement(sentences, stage.seed)
-        progress.advance(note="agreement")
-    return {
-        "labelled": labelled,
-        "judgements": ratings,
-        "sentences": len(sentences),
-        "rankings": rankings["train"],
-        "rankings_by_share": rankings,
-        **agreed,
-    }
+    if settings.store is None:
+        begin(stage, store)
+    else:
+        with Store(settings.store) as theirs:
+            if is_empty(theirs):
+                begin(stage, theirs)
+            if settings.annotator == "people":
+                ask_people(stage, theirs)
+            copy_store(theirs, store)
+    if settings.annotator != "people":
+        policy = policy_before(stage)
+        draw_answers(stage, store, policy, shares_to_ask(stage.recipe), made=NO_TIME)
+        open_tasks = [task for task in tasks_of(store, policy.digest) if not task.judged]
+        judge_by_simulation(stage, store, open_tasks, made=NO_TIME)
+        refuse_round_without_order(stage, store)
+    refuse_without_order(stage, store)
 
 
-def agreement(sentences: Sequence[RatedSentence], seed: int) -> dict[str, Any]:
-    """Krippendorff's α of all ratings, with its interval, and per source. Of labels there is none: nobody else was asked."""
-    from headwater.feedback.agreement import krippendorff_alpha
+def ask_people(stage: Stage, store: Store) -> None:
+    """Writes the policy's answers into the store, unless they stand there, and goes on once enough of them is judged."""
+    policy = policy_before(stage)
+    tasks = tasks_of(store, policy.digest)
+    if not tasks:
+        draw_answers(stage, store, policy, shares_to_ask(stage.recipe))
+        tasks = tasks_of(store, policy.digest)
+    waiting = [task for task in tasks if not task.judged]
+    write_waiting(stage, waiting)
+    if lacking := shares_without_order(store, stage.recipe.round.number):
+        counted = Counter(task.share for task in waiting)
+        where = stage.folder.parent / TASKS
+        raise UserError(
+            f"{policy} has answered {len(tasks):,} prompts in {store.place}, and nobody has put answers of the share "
+            f"`{lacking[0]}` in order yet ({counted[lacking[0]]:,} tasks wait for that): judge some of each share on the pages of "
+            f"`headwater serve {stage.folder.parent.name}` (or in {where}, for `headwater feedback import`), and run this again."
+        )
+    if waiting:
+        say(f"feedback: {len(waiting):,} of {len(tasks):,} tasks are not judged; what is judged counts.")
 
-    by_source: dict[str, list[list[float]]] = {}
-    for sentence in sentences:
-        by_source.setdefault(sentence.source, []).append(sentence.ratings)
-    every = krippendorff_alpha([values for units in by_source.values() for values in units], seed=seed)
-    return {
-        "krippendorff_alpha": every.alpha,
-        "krippendorff_alpha_ci": [every.low, every.high],
-        "krippendorff_alpha_by_source": {
-            source: krippendorff_alpha(units, resamples=0).alpha for source, units in sorted(by_source.items())
-        },
-    }
+
+def write_waiting(stage: Stage, tasks: list[Asked]) -> None:
+    """tasks.jsonl in the run's folder: {"task", "share", "conversation", "answers": {id: text}}."""
+    lines = [
+        {"task": task.task, "share": task.share, "conversation": task.conversation, "answers": task.answers}
+        for task in tasks
+    ]
+    write_json_lines(stage.folder.parent / TASKS, lines)

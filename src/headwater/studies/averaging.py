@@ -150,7 +150,7 @@ def _single(settings: Settings, text: ByteText, seed: int) -> Measure:
 
 def _together(text: ByteText, settings: Settings, folders: Sequence[Path]) -> Measure:
     def measure(_folder: Path) -> dict[str, Any]:
-        ensemble = Ensemble([load_model(folder)[0] for folder in folders])
+        ensemble = Ensemble([load_model(folder) for folder in folders])
         return {"ensemble": heldout_loss(ensemble, text, settings.context)}
 
     return measure

@@ -104,7 +104,7 @@ def _train_short(study: Study[Settings], text: LongText) -> Measure:
 def _train_long(study: Study[Settings], text: LongText) -> Measure:
     def measure(folder: Path) -> dict[str, Any]:
         longer = study.settings.extension
-        model = extended(load_model(_saved(study, SHORT))[0], longer.method, longer.context)
+        model = extended(load_model(_saved(study, SHORT)), longer.method, longer.context)
         # One row per step; fp32, since in bf16 the backward pass of long rows is slow.
         return _train(study, text, model, folder, longer, 1, "fp32")
 
@@ -147,7 +147,7 @@ def _read(study: Study[Settings], text: LongText, trial: str, way: Way) -> Measu
     settings = study.settings
 
     def measure(_folder: Path) -> dict[str, Any]:
-        model = load_model(_saved(study, trial))[0]
+        model = load_model(_saved(study, trial))
         if trial == SHORT:
             model = extended(model, way, settings.extension.context)
         reading = settings.reading

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater.models.layout import save_model
+from headwater.models.layout import save_with_tokenizer
 from headwater.progress import say
 from headwater.rlhf.best_of_n import kl_bound
+from headwater.rlhf.episodes import mean_kl
 from headwater.rlhf.selection import LENGTH_RANGE
-from headwater.stages.evaluate import kl_of
 from headwater.studies.findings import Findings
 from headwater.studies.methods_basis import Basis
 from headwater.studies.methods_report import BEST_OF_N, findings
@@ -51,12 +51,10 @@ def _trained(basis: Basis, settings: Settings, method: Method, seed: int) -> Mea
         policy = basis.new_policy()
         make = partial(method, basis, settings, policy, seed)
         watching = follow(basis, policy, make, folder, settings.measurements, basis.ppo.kl_limit, LENGTH_RANGE)
-        save_model(policy, folder / "model", pad=basis.tokenizer.pad, eos=basis.tokenizer.end_of_turn)
-        basis.tokenizer.save(folder / "model", policy.config.context)
+        save_with_tokenizer(policy, basis.tokenizer, folder / "model", end=basis.tokenizer.end_of_turn)
         answers = basis.answers_of(policy)
-        policies = {"before": basis.reference, "after": policy}
         return basis.measure(answers) | {
-            "kl": kl_of(policies, answers, basis.ppo.temperature),
+            "kl": mean_kl(policy, basis.reference, answers, basis.ppo.temperature),
             "chosen_step": watching.best.step,
             "processor_seconds": watching.seconds,
             "curve": watching.curve,

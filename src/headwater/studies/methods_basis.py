@@ -13,23 +13,22 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.text_metrics import length_ratio, variety
 from headwater.evaluation.win_rate import win_rate
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.models.generate import Answer, Sampling
 from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.recipe import Recipe, load_recipe
 from headwater.rlhf.best_of_n import ScoredPolicy
-from headwater.rlhf.episodes import answer_sampling, scored
-from headwater.rlhf.reward_training import drop_checkpoints, train_reward_model
+from headwater.rlhf.episodes import answer_sampling, answers_to, scored, shuffled_prompts, start_answers
+from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, fit_normaliser, load_reward, raw_scores
 from headwater.rlhf.selection import Yardstick
 from headwater.rlhf.settings import PpoSettings
 from headwater.runs import Stage
-from headwater.stages.evaluate import answer_all, heldout_prompts, judge_all
-from headwater.stages.feedback import STORE
-from headwater.stages.ppo import prompts_of
-from headwater.stages.reward import start_answers
-from headwater.tasks.task import Prompt, answer_text, some
+from headwater.stages.evaluate import heldout_prompts, panel_of
+from headwater.tasks.registry import task_of
+from headwater.tasks.task import Prompt, answer_text, prompts_that_fit, sample
+from headwater.training import checkpoint
 
 NEEDED = ("samples", "pretrain", "sft", "feedback", "reward", "evaluate")
 """Stages whose files are read."""
@@ -84,7 +83,7 @@ class Basis:
 
     def new_policy(self) -> Model:
         """The SFT policy, to be trained."""
-        return load_model(self.stages["sft"] / "model")[0]
+        return load_model(self.stages["sft"] / "model")
 
     @cached_property
     def reward(self) -> RewardModel | RewardEnsemble:
@@ -96,7 +95,7 @@ class Basis:
     def reward_of_few(self, rankings: int, folder: Path, seed: int) -> RewardModel:
         """A reward model as the run's own, but that it learnt from so many of its rankings; its training lies in `folder`."""
         with Store(self.stages["feedback"] / STORE, read_only=True) as store:
-            known = some(list(store.rankings("train")), rankings, seed)
+            known = sample(list(store.rankings("train")), rankings, seed)
         model = train_reward_model(
             self.new_policy(),
             known,
@@ -106,8 +105,9 @@ class Basis:
             folder=folder,
             label=f"reward from {len(known)} rankings",
         )
-        drop_checkpoints(folder)
-        answers = start_answers(self.stage, self.reference, self.tokenizer)
+        checkpoint.drop(folder)
+        first = self.prompts[: self.recipe.reward.normalise_samples]
+        answers = start_answers(first, self.reference, self.recipe.ppo, self.tokenizer, self.stage.seed)
         scores = raw_scores(model, [answer.ids for answer in answers])
         return RewardModel(model, *fit_normaliser(scores))
 
@@ -117,7 +117,7 @@ class Basis:
 
     @cached_property
     def judge(self) -> Model:
-        return load_model(self.stages["evaluate"] / "judge")[0]
+        return load_model(self.stages["evaluate"] / "judge")
 
     @cached_property
     def gold(self) -> RewardModel:
@@ -136,13 +136,17 @@ class Basis:
     @cached_property
     def prompts(self) -> list[tuple[int, ...]]:
         """Of training."""
-        return prompts_of(self.stage, self.tokenizer, "train")
+        return self._shuffled("train")
+
+    def _shuffled(self, share: str) -> list[tuple[int, ...]]:
+        found = task_of(self.recipe, self.stages["samples"], self.tokenizer).prompts(share)
+        return shuffled_prompts(prompts_that_fit(found, self.recipe, share), self.stage.seed)
 
     @cached_property
     def yardstick(self) -> Yardstick:
         """What a policy in training is measured by. The gold reward is for curves; nothing is chosen by it."""
         return Yardstick(
-            prompts_of(self.stage, self.tokenizer, "select")[: self.ppo.evaluate_prompts],
+            self._shuffled("select")[: self.ppo.evaluate_prompts],
             self.sampling,
             self.stage.seed,
             self.reference,
@@ -162,7 +166,8 @@ class Basis:
 
     def answers_of(self, policy: Model) -> list[Answer]:
         """To the held-out openings, with the same seeds for every policy."""
-        return answer_all(self.stage, policy, self.given, self.tokenizer, "answers")
+        prompts = [prompt.ids for prompt in self.given]
+        return answers_to(prompts, policy, self.recipe.ppo, self.tokenizer, self.stage.seed, "answers")
 
     def measure(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """Answers to the held-out openings beside the SFT policy's: win rates by judge, selection reward, variety, length."""
@@ -174,7 +179,7 @@ class Basis:
             for name, found in both.items()
         }
         own = {name: [self.tokenizer.decode(answer.tokens) for answer in found] for name, found in both.items()}
-        scores = judge_all(self.stage, self.given, texts, self.tokenizer, self.judge)
+        scores = panel_of(self.stage, self.judge, self.tokenizer).scores(self.given, texts)
         return {
             "win_rate": {name: win_rate(pair["before"], pair["after"]).rate for name, pair in scores.items()},
             "selection_reward": float(scored(self.selection, answers, self.ppo.missing_stop_reward).mean()),

@@ -13,22 +13,21 @@ from typing import Any
 from headwater.models.model import Model
 from headwater.objectives.direct_preference import DirectPreference
 from headwater.objectives.policy import Policy
-from headwater.objectives.preference import Rankings
 from headwater.objectives.supervised import Supervised
-from headwater.rlhf.best_of_n import ExpertIteration, Rounds
+from headwater.rlhf.actors import Actors, critic_for, learners_of
+from headwater.rlhf.best_of_n import ExpertIteration, ExpertIterationPlan
 from headwater.rlhf.episodes import prompts_in_turn
 from headwater.rlhf.estimators import ESTIMATORS
 from headwater.rlhf.preference_pairs import best_and_worst, pair_groups
 from headwater.rlhf.rollouts import Rollouts
 from headwater.rlhf.settings import PpoSettings
 from headwater.settings import validate_as
-from headwater.stages.ppo import critic_for, learners_of
 from headwater.studies.methods_basis import Basis
 from headwater.studies.methods_settings import GroupSettings, Settings
 from headwater.training.engine import Objective
 from headwater.training.learner import Learner
 from headwater.training.settings import OptimiserSettings, ScheduleSettings
-from headwater.training.source import Source
+from headwater.training.source import GroupedExamples, Source
 
 FORWARD, TRAINED = 1, 3
 """Passes over a token's worth of weights: forward, and forward with backward."""
@@ -73,13 +72,10 @@ def policy_gradient(basis: Basis, ppo: PpoSettings, policy: Model, seed: int) ->
     """PPO, RLOO or GRPO, as its settings say."""
     critic = critic_for(ppo, basis.reward.model, seed)
     source = Rollouts(
-        policy,
-        critic,
-        basis.reference,
-        basis.reward,
+        Actors(policy, critic, basis.reference, basis.reward),
         basis.prompts,
         ppo,
-        stop_tokens=basis.sampling.stop_tokens,
+        basis.sampling,
         seed=seed,
         typical_length=basis.stage.metrics_of("reward")["sft_length"],
     )
@@ -125,21 +121,21 @@ def _dpo(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training
     )
     objective = DirectPreference(own.beta, own.label_smoothing, basis.ppo.temperature)
     groups = pair_groups(best_and_worst(found), basis.reference, objective)
-    source = Rankings(groups, seed=seed, epochs=own.epochs, groups_per_update=own.batch_pairs)
+    source = GroupedExamples(groups, seed=seed, epochs=own.epochs, groups_per_update=own.batch_pairs)
     return Training(_alone(policy, own.optimiser), source, objective)
 
 
 def _rejection(basis: Basis, settings: Settings, policy: Model, seed: int) -> Training:
     own = settings.rejection
     passes = own.answers * 2 * FORWARD + own.epochs * TRAINED
-    rounds = Rounds(
-        count=own.rounds,
+    plan = ExpertIterationPlan(
+        rounds=own.rounds,
         prompts=max(1, round(budget(basis, settings) / passes / own.rounds)),
         n=own.answers,
         epochs=own.epochs,
         rows_per_update=own.batch_examples,
     )
-    source = ExpertIteration(basis.scored_policy(policy), basis.prompts, rounds, seed)
+    source = ExpertIteration(basis.scored_policy(policy), basis.prompts, plan, seed)
     return Training(_alone(policy, own.optimiser, name="model"), source, Supervised())
 
 

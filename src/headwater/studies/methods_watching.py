@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from headwater.models.model import Model
 from headwater.rlhf.selection import BestPolicy, Yardstick
 from headwater.studies.methods_basis import Basis
 from headwater.studies.methods_training import Training
+from headwater.training import checkpoint
 from headwater.training.engine import Engine
 from headwater.training.source import Source
 
@@ -87,5 +87,5 @@ def follow(
     for learner in training.learners.values():
         learner.release()
     best.restore(policy)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    checkpoint.drop(folder)
     return watching

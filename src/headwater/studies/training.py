@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from headwater.models.model import Model
+from headwater.training import checkpoint
 from headwater.training.averaging import Average
 from headwater.training.batch import Batch
 from headwater.training.engine import Engine, Objective
@@ -59,7 +59,7 @@ def train(
     engine.resume()
     engine.fit()
     learner.release()
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    checkpoint.drop(folder)
     return read_metrics(folder / "metrics.jsonl")
 
 

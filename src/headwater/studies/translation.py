@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
 from headwater.models.presets import DECODER_START
 from headwater.objectives.sequence import SequenceToSequence
@@ -160,8 +160,7 @@ def _training(study: Study[Settings], text: ParallelText, form: str) -> Callable
             average(form, settings.steps),
             after_step,
         )
-        save_model(model, folder / "model", pad=text.tokenizer.pad, eos=text.end)
-        text.tokenizer.save(folder / "model", settings.context)
+        save_with_tokenizer(model, text.tokenizer, folder / "model", end=text.end, context=settings.context)
         tokens = sum(line["tokens"] for line in lines)
         seconds = sum(line["tokens"] / line["tokens_per_second"] for line in lines)
         return {
@@ -190,7 +189,7 @@ def _translating(study: Study[Settings], text: ParallelText, form: str) -> Calla
     settings = study.settings.text
 
     def measure(_folder: Path) -> dict[str, Any]:
-        model, _ = load_model(study.folder / TRIALS / f"train-{form}" / "model")
+        model = load_model(study.folder / TRIALS / f"train-{form}" / "model")
         sources, references = [pair.source for pair in text.heldout], [pair.target for pair in text.heldout]
         found: dict[str, Any] = {
             "heldout_loss": heldout_loss(

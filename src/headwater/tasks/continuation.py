@@ -7,12 +7,11 @@ be ranked against each other.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.corpus.language import is_chinese
+from headwater.corpus.rated import REVIEWS_FILE, RatedSentence, read_rated
 from headwater.corpus.samples import set_of
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.corpus.words import CHARACTERS_PER_WORD, UNIT
@@ -22,39 +21,7 @@ from headwater.evaluation.perplexity import Text
 from headwater.feedback.halves import Half, half_of
 from headwater.feedback.reader import Ranking
 from headwater.objectives.supervised import Span, Supervised
-from headwater.tasks.task import Kind, Prompt, asked
-
-
-@dataclass(frozen=True)
-class Line:
-    """One rated sentence. `share` says what it may be used for: train, select, judge or prompt."""
-
-    id: str
-    text: str
-    source: str
-    share: str
-    mean: float
-    ratings: tuple[int, ...]
-
-
-def read_lines(path: Path, share: str) -> list[Line]:
-    """The sentences of one share, in the file's order."""
-    lines = []
-    with path.open(encoding="utf-8") as file:
-        for text in file:
-            record = json.loads(text)
-            if record["share"] == share:
-                lines.append(
-                    Line(
-                        record["id"],
-                        record["text"],
-                        record["source"],
-                        record["share"],
-                        record["mean"],
-                        tuple(record["ratings"]),
-                    )
-                )
-    return lines
+from headwater.tasks.task import Kind, Prompt, user_turn
 
 
 def split_opening(text: str, words: tuple[int, int]) -> tuple[str, str] | None:
@@ -81,7 +48,7 @@ def split_opening(text: str, words: tuple[int, int]) -> tuple[str, str] | None:
 
 
 def openings(
-    lines: Sequence[Line], instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
+    lines: Sequence[RatedSentence], instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
 ) -> list[Prompt]:
     """The openings of those lines that are long enough."""
     found = []
@@ -93,11 +60,13 @@ def openings(
 
 
 def make_opening(instruction: str, text: str, tokenizer: Tokenizer, source: str = "") -> Prompt:
-    conversation = asked(instruction)
+    conversation = user_turn(instruction)
     return Prompt(conversation, text, tuple(tokenizer.chat(conversation, continuation=text)), source)
 
 
-def dialogue(line: Line, instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer) -> list[Span]:
+def dialogue(
+    line: RatedSentence, instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
+) -> list[Span]:
     """A line as a dialogue: instruction and opening given, the rest and the end of the turn learnt."""
     opening, rest = split_opening(line.text, words) or ("", line.text)
     given = make_opening(instructions[line.source], opening, tokenizer).ids
@@ -105,7 +74,7 @@ def dialogue(line: Line, instructions: dict[str, str], words: tuple[int, int], t
 
 
 def learnt_texts(
-    lines: Sequence[Line], instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
+    lines: Sequence[RatedSentence], instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
 ) -> list[Text]:
     """The lines as dialogues that a model learns or is measured on, the end of the turn included."""
     texts = []
@@ -126,15 +95,15 @@ class Continuation:
         self, samples: Path, instructions: dict[str, str], words: tuple[int, int], tokenizer: Tokenizer
     ) -> None:
         self.path, self.instructions, self.words, self.tokenizer = (
-            samples / "reviews.jsonl",
+            samples / REVIEWS_FILE,
             instructions,
             words,
             tokenizer,
         )
 
-    def lines(self, share: str) -> list[Line]:
+    def lines(self, share: str) -> list[RatedSentence]:
         """The rated sentences of a share. Raises UserError where a source has no instruction."""
-        lines = read_lines(self.path, share)
+        lines = list(read_rated(self.path, share))
         for line in lines:
             if line.source not in self.instructions:
                 raise UserError(f"sft.instructions has no instruction for the source `{line.source}`: add one.")

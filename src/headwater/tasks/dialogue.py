@@ -8,12 +8,12 @@ from pathlib import Path
 from headwater.corpus.language import is_chinese
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.evaluation.judges import SENTIMENT_WORDS, ChineseLexiconJudge, Judge, LexiconJudge, PairJudge
-from headwater.evaluation.pairwise import Pair
 from headwater.evaluation.perplexity import Text
-from headwater.feedback.comparisons import Turn, first_said
+from headwater.feedback.comparisons import Turn
 from headwater.feedback.halves import Half
-from headwater.feedback.own import DEMONSTRATIONS, PROMPTS, read_dealt
+from headwater.feedback.preference_pairs import pairs_of
 from headwater.feedback.reader import Ranking
+from headwater.feedback.recipe_dialogues import DEMONSTRATIONS, PROMPTS, read_dealt
 from headwater.objectives.supervised import Span, Supervised
 from headwater.tasks.task import Kind, Message, Prompt
 
@@ -84,28 +84,3 @@ def _last_answer(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Span
     given = tokenizer.chat(messages[:-1], continuation="")
     said = (*tokenizer.encode(messages[-1]["content"]), tokenizer.end_of_turn)
     return [Span(tuple(given), learnt=False), Span(said, learnt=True)]
-
-
-def pairs_of(rankings: Sequence[Ranking]) -> list[Pair]:
-    """Every two answers of each ranking that do not tie, the better one first and second by turns; the interval of what is
-    measured on them draws what the user said first.
-    """
-    pairs: list[Pair] = []
-    for ranking in rankings:
-        asked = first_said(ranking.conversation)
-        for better, worse in ordered_pairs(ranking):
-            first_is_better = len(pairs) % 2 == 0
-            one, other = (better, worse) if first_is_better else (worse, better)
-            pairs.append(Pair(asked, ranking.responses[one], ranking.responses[other], first_is_better))
-    return pairs
-
-
-def ordered_pairs(ranking: Ranking) -> list[tuple[int, int]]:
-    """(better, worse) ids of every two answers of a ranking that do not tie."""
-    return [
-        (better, worse)
-        for place, group in enumerate(ranking.groups)
-        for better in group
-        for below in ranking.groups[place + 1 :]
-        for worse in below
-    ]

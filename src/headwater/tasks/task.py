@@ -7,7 +7,6 @@ from which the judges of the evaluation learn; and "prompt", on which the outcom
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
@@ -22,7 +21,6 @@ from headwater.feedback.halves import Half
 from headwater.feedback.reader import Ranking
 from headwater.models.generate import Answer
 from headwater.recipe import Recipe
-from headwater.rlhf.dialogues import dialogue_ids
 
 Kind = Literal["continuation", "dialogue"]
 Item = TypeVar("Item")
@@ -74,14 +72,9 @@ class Task(Protocol):
         ...
 
 
-def asked(instruction: str) -> tuple[Message, ...]:
+def user_turn(instruction: str) -> tuple[Message, ...]:
     """A request of the user's as a conversation."""
     return ({"role": "user", "content": instruction},)
-
-
-def whole(conversation: Sequence[Message], text: str, tokenizer: Tokenizer) -> list[int]:
-    """Token ids of a finished dialogue: what a reward model reads."""
-    return dialogue_ids([*conversation, {"role": "assistant", "content": text}], tokenizer, context=sys.maxsize)
 
 
 def answer_text(prompt: Prompt, answer: Answer, tokenizer: Tokenizer) -> str:
@@ -89,21 +82,20 @@ def answer_text(prompt: Prompt, answer: Answer, tokenizer: Tokenizer) -> str:
     return prompt.opening + tokenizer.decode(answer.tokens)
 
 
-def some(found: Sequence[Item], count: int, seed: int) -> list[Item]:
+def sample(found: Sequence[Item], count: int, seed: int) -> list[Item]:
     """`count` of them, or all, drawn without regard to their order in the file: sources stand there one by one."""
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)).tolist()
     return [found[index] for index in order[:count]]
 
 
-def room_of(recipe: Recipe) -> int:
+def longest_prompt(recipe: Recipe) -> int:
     """Longest prompt, in tokens, that leaves room for an answer."""
     return recipe.pretrain.model.context - recipe.ppo.max_new_tokens
 
 
-def fitting(task: Task, recipe: Recipe, share: str) -> list[Prompt]:
+def prompts_that_fit(found: Sequence[Prompt], recipe: Recipe, share: str) -> list[Prompt]:
     """The prompts of a share that leave room for an answer. Raises UserError where there is none."""
-    found = task.prompts(share)
-    kept = [prompt for prompt in found if len(prompt.ids) <= room_of(recipe)]
+    kept = [prompt for prompt in found if len(prompt.ids) <= longest_prompt(recipe)]
     if kept:
         return kept
     if found:
@@ -111,7 +103,7 @@ def fitting(task: Task, recipe: Recipe, share: str) -> list[Prompt]:
             f"No prompt for `{share}` leaves room for ppo.max_new_tokens = {recipe.ppo.max_new_tokens} in a context of "
             f"{recipe.pretrain.model.context}: make the answers shorter or the context longer."
         )
-    if task.kind == "continuation":
+    if recipe.dialogues is None:
         raise UserError(
             f"No sentence is long enough for an opening of {recipe.sft.opening_words[0]} words: lower sft.opening_words."
         )
@@ -125,6 +117,6 @@ def no_prompt(share: str) -> UserError:
     )
 
 
-def left_out(task: Task, recipe: Recipe, shares: Iterable[str]) -> int:
+def count_too_long(found: Iterable[Prompt], recipe: Recipe) -> int:
     """How many prompts are too long for the context."""
-    return sum(len(prompt.ids) > room_of(recipe) for share in shares for prompt in task.prompts(share))
+    return sum(len(prompt.ids) > longest_prompt(recipe) for prompt in found)

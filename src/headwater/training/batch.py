@@ -12,6 +12,9 @@ from torch import Tensor
 from headwater.models.heads import IGNORED
 from headwater.models.shared_start import common_length
 
+READ_BUDGET, LEARN_BUDGET = 4096, 1024
+"""Tokens of a micro-batch, padding counted: where it is only read, and where it is learnt from or all its logits are kept."""
+
 
 @dataclass
 class Row:

@@ -16,6 +16,9 @@ from torch import Tensor
 from headwater.progress import say
 from headwater.storage import checksums, finish_folder, verify
 
+FOLDER = "checkpoints"
+"""In the folder of a training."""
+
 KEPT = 2
 """Whole checkpoints that stay."""
 
@@ -49,6 +52,12 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
         say(f"The checkpoint {path} is damaged; going back to the one before it.")
         shutil.rmtree(path)  # or it would count as one of those that stay
     return None
+
+
+def drop(*trainings: Path) -> None:
+    """Removes the checkpoints of finished trainings, each given by its folder."""
+    for folder in trainings:
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def _all(folder: Path) -> list[Path]:

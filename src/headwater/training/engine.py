@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from headwater.errors import Interrupted, UserError
-from headwater.models.model import Model
 from headwater.progress import Progress, say
 from headwater.training import checkpoint
 from headwater.training.batch import Batch
@@ -49,8 +48,8 @@ class Objective(Protocol):
     def counts(self, batch: Batch) -> dict[str, float]:
         """How many items each term sums over: known before the forward pass."""
 
-    def loss(self, modules: Mapping[str, Model], batch: Batch) -> dict[str, Term]:
-        """The terms of one micro-batch."""
+    def loss(self, modules: Mapping[str, Any], batch: Batch) -> dict[str, Term]:
+        """The terms of one micro-batch. modules: those of the learners; most objectives ask for `Model`s."""
 
 
 class Engine:
@@ -229,7 +228,7 @@ class Engine:
 
     def _checkpoints(self) -> Path:
         assert self.folder is not None
-        return self.folder / "checkpoints"
+        return self.folder / checkpoint.FOLDER
 
     def _permille(self) -> int:
         return int(1000 * self.source.progress())

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from headwater.models.model import Model
 from headwater.training import optimisers
 from headwater.training.averaging import Average
 from headwater.training.precision import DTYPES
@@ -25,7 +24,7 @@ class Learner:
 
     def __init__(
         self,
-        module: Model,
+        module: nn.Module,
         settings: OptimiserSettings,
         schedule: ScheduleSettings,
         precision: str = "fp32",
@@ -102,7 +101,7 @@ class Learner:
         finally:
             self._write(kept)
 
-    def release(self, weights: Mapping[str, Tensor] | None = None) -> Model:
+    def release(self, weights: Mapping[str, Tensor] | None = None) -> nn.Module:
         """The module in fp32 with `weights`, by default the average where there is one, when training is over."""
         self.module.float()
         self._write(self.frozen)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import UserError
-from headwater.storage import write_atomically
+from headwater.storage import write_json_lines
 
 
 class MetricsLog:
@@ -37,10 +37,7 @@ class MetricsLog:
 
     def keep_until(self, step: int) -> None:
         """Drops what was written after `step`: those steps are done again."""
-        lines = [
-            json.dumps(line, ensure_ascii=False) + "\n" for line in read_metrics(self.path) if line["step"] <= step
-        ]
-        write_atomically(self.path, "".join(lines))
+        write_json_lines(self.path, (line for line in read_metrics(self.path) if line["step"] <= step))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

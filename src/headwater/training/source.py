@@ -14,7 +14,7 @@ import torch
 
 from headwater.corpus.shards import Shards
 from headwater.errors import UserError
-from headwater.training.batch import Batch, Packer, Row, split_by_tokens, stack_packed
+from headwater.training.batch import LEARN_BUDGET, Batch, Packer, Row, collate, split_by_tokens, stack_packed
 
 
 class Source(Protocol):
@@ -183,7 +183,7 @@ class Examples(Counted):
         seed: int,
         epochs: int,
         groups_per_update: int,
-        budget: int = 1024,
+        budget: int = LEARN_BUDGET,
         shares: bool = False,
     ) -> None:
         self.per_epoch = -(-len(groups) // groups_per_update)
@@ -201,5 +201,20 @@ class Examples(Counted):
         return self.batches([self.groups[index] for index in chosen])
 
     def batches(self, groups: Sequence[Sequence[Row]]) -> list[Batch]:
-        """Micro-batches of single rows; subclasses keep groups together."""
+        """Micro-batches of single rows; `GroupedExamples` keeps groups together."""
         return split_by_tokens([row for group in groups for row in group], self.budget, self.shares)
+
+
+class GroupedExamples(Examples):
+    """Examples whose groups stay in one batch: the K answers of a ranking, or the two of a pair."""
+
+    def batches(self, groups: Sequence[Sequence[Row]]) -> list[Batch]:
+        """Micro-batches of whole groups within the token budget."""
+        batches, rows, width = [], list[Row](), 0
+        for group in groups:
+            widest = max(width, *(len(row) for row in group))
+            if rows and widest * (len(rows) + len(group)) > self.budget:
+                batches.append(collate(rows))
+                rows, widest = [], max(len(row) for row in group)
+            rows, width = rows + list(group), widest
+        return [*batches, collate(rows)]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from headwater.errors import UserError
 from headwater.models.config import TransformerConfig
-from headwater.models.layout import load_model, save_model
+from headwater.models.layout import load_model, read_config, save_model
 from headwater.models.model import Model
 
 
@@ -101,7 +101,7 @@ HABITS = {
 def test_habits_of_other_writers_are_forgiven(copy_of, family, habit):
     folder = copy_of(family)
     rewrite(folder, habit)
-    model, _ = load_model(folder)
+    model = load_model(folder)
     assert compare(BY_NAME[FIRST[family]], model, their_model(BY_NAME[FIRST[family]]), "none") <= 1e-4
 
 
@@ -135,10 +135,10 @@ DROPOUTS = {
 def test_dropout_is_written_under_the_family_s_own_keys(copy_of, family, tmp_path):
     folder = copy_of(family)
     rewritten(folder, dict.fromkeys(DROPOUTS[family], 0.25))
-    model, _ = load_model(folder)
+    model = load_model(folder)
     assert model.config.dropout == 0.25
     save_model(model, tmp_path / "again", pad=PAD, eos=2)
-    again, config = load_model(tmp_path / "again")
+    again, config = load_model(tmp_path / "again"), read_config(tmp_path / "again")
     assert again.config == model.config
     assert [config[key] for key in DROPOUTS[family]] == [0.25] * len(DROPOUTS[family])
 
@@ -157,15 +157,15 @@ def test_dropout_is_written_under_the_family_s_own_keys(copy_of, family, tmp_pat
 def test_what_no_family_can_say_is_written_as_our_own(kind, changes, family, tmp_path):
     config = TransformerConfig(60, 2, 32, 4, 2, 8, 64, 32, **changes)
     save_model(Model(config, kind).initialise(0), tmp_path, pad=0, eos=2)
-    loaded, written = load_model(tmp_path)
+    loaded, written = load_model(tmp_path), read_config(tmp_path)
     assert written["model_type"] == family
     assert loaded.config == config
 
 
 def test_a_bert_classifier_without_a_pooler_is_no_bert(tmp_path):
     their_model(BY_NAME["Bert class"]).save_pretrained(tmp_path / "bert")
-    model, _ = load_model(tmp_path / "bert")
+    model = load_model(tmp_path / "bert")
     bare = Model(replace(model.config, pooler=False), "class", 5).initialise(0)
     save_model(bare, tmp_path / "bare", pad=0, eos=2)
-    loaded, written = load_model(tmp_path / "bare")
+    loaded, written = load_model(tmp_path / "bare"), read_config(tmp_path / "bare")
     assert (written["model_type"], loaded.config) == ("headwater", bare.config)

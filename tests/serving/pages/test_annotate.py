@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from browsing import Pages, Visitor, add_task
 from headwater.corpus.shares import share_of
-from headwater.feedback.store import TABLES
+from headwater.feedback.schema import PROMPT
 
 Visit = Callable[..., Visitor]
 
@@ -26,7 +26,7 @@ def test_a_demonstration_is_kept_with_its_request_and_its_draft_survives(pages: 
     (said,) = pages.store.judgements("demonstration")
     assert said["edit"] == "往东流。\n```\n东\n```"
     with pages.store.reading() as connection:
-        prompt = connection.execute(select(TABLES["prompt"])).mappings().one()
+        prompt = connection.execute(select(PROMPT)).mappings().one()
     assert prompt["conversation"] == [{"role": "user", "content": "河往哪边流？"}]
     assert (prompt["source"], prompt["split"]) == ("written", share_of("河往哪边流？"))
 

@@ -14,7 +14,7 @@ from browsing import Pages, Visit, Visitor, add_task, add_tasks, begin, press, s
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback import exports
 from headwater.feedback.assignments import seen_order
-from headwater.feedback.bringing import import_file
+from headwater.feedback.importing import import_file
 from headwater.feedback.judgements import Groups, Verdict
 from headwater.feedback.store import Store
 from headwater.rlhf.reward_training import ranking_rows

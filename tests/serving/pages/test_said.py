@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from headwater.corpus.shares import share_of
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.schema import PROMPT
+from headwater.feedback.store import Store
 from headwater.serving.pages.said import WRITTEN, keep_prompt
 
 
@@ -18,5 +19,5 @@ def test_what_begins_as_an_evaluation_does_stays_on_its_side(tmp_path: Path) -> 
         kept = [keep_prompt(store, conversation, WRITTEN) for conversation in (asked, asked, alike)]
         assert kept[0] == kept[1] != first
         with store.reading() as connection:
-            assert {row.split for row in connection.execute(TABLES["prompt"].select())} == {split}
+            assert {row.split for row in connection.execute(PROMPT.select())} == {split}
         assert store.problems() == []

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.runs import Run
 from headwater.serving.pages.supply import JUDGEMENTS, store_of
-from headwater.stages.feedback import STORE
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from headwater import pipeline, rounds
 from headwater.errors import UserError
 from headwater.feedback.people import add_person, people
 from headwater.feedback.progress import progress
-from headwater.feedback.store import TABLES, Store
+from headwater.feedback.schema import RESPONSE, TASK
+from headwater.feedback.store import Store
 from headwater.recipe import validate
 from headwater.rlhf.asking import tasks_of
 from headwater.rlhf.policies import PolicyOrigin
@@ -56,7 +57,7 @@ def pages(run: Run) -> Iterator[Pages]:
     opened: list[Any] = []
 
     def site(answering: Any) -> Any:
-        opened.append(open_site(["tiny"], root, answering.desk, folders, None, None))
+        opened.append(open_site(["tiny"], root, answering, None, None))
         return opened[0].__enter__()
 
     try:
@@ -87,9 +88,8 @@ def test_a_run_is_asked_judged_and_learnt_from(run: Run, pages: Pages, visit: Ca
     assert done == len(asked) == progress(pages.store, ada).own >= ASKED["prompts"]
     assert pages.store.problems() == []
     with pages.store.reading() as connection:
-        task, response = TABLES["task"], TABLES["response"]
-        priorities = {row.priority for row in connection.execute(task.select())}
-        seeds = [row.seed for row in connection.execute(response.select().where(response.c.model == policy.digest))]
+        priorities = {row.priority for row in connection.execute(TASK.select())}
+        seeds = [row.seed for row in connection.execute(RESPONSE.select().where(RESPONSE.c.model == policy.digest))]
     assert len(priorities) > 1  # by the reward model's uncertainty
     assert len(set(seeds)) == len(seeds) == ASKED["responses"] * len(asked)
     data = rounds.next_round(run)
@@ -149,7 +149,7 @@ def test_what_cannot_be_made_is_told_until_it_can(
         pool.submit(asyncio.run, made._make()).result()
         client.post("/sign-in", data={"name": "Nobody's judge"})
         with pages.store.writing() as writer:
-            writer.connection.execute(TABLES["task"].update().values(wanted=0))  # nothing waits
+            writer.connection.execute(TASK.update().values(wanted=0))  # nothing waits
         state = client.post("/judge/next", json={}).json()
         assert told in state["problem"]
         assert not state["coming"]

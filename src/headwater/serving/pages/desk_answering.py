@@ -6,19 +6,18 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from headwater import storage
 from headwater.chat import prompt_ids, stop_tokens
 from headwater.errors import UserError
 from headwater.models.generate import Answer, Ending, Sampling
-from headwater.rlhf.dialogues import dialogue_ids
+from headwater.models.layout import weights_digest
+from headwater.models.weights import WEIGHTS
+from headwater.rlhf.dialogues import answered_ids
 from headwater.serving.desk import Desk, check_length, taken
 from headwater.serving.failure import Refusal
 from headwater.serving.measures import scored
 from headwater.serving.orders import Order
 from headwater.serving.pages.answering import AnsweringModel, AnswerPart, Finish, Message, TooLong, Wish
 from headwater.serving.served import SCORES, WRITES, Served
-
-WEIGHTS = "model.safetensors"
 
 
 class DeskAnswering:
@@ -109,10 +108,7 @@ class DeskAnswering:
         served = self.desk.served.get(f"{run}/reward")
         if served is None or served.does != SCORES:
             return None
-        dialogues = [
-            dialogue_ids([*conversation, {"role": "assistant", "content": text}], served.tokenizer, served.context)
-            for text in texts
-        ]
+        dialogues = [answered_ids(conversation, text, served.tokenizer, served.context) for text in texts]
         try:
             found: list[float] = await self.desk.engine.work(scored(served, dialogues))
         except Refusal:
@@ -128,7 +124,7 @@ def _finish(ending: Ending | None) -> Finish | None:
 
 def describe(name: str, folder: Path, context: int) -> AnsweringModel:
     """A model with the digest of its weights, and the run and stage that made it, if one did."""
-    digest = storage.sha256_of(folder / WEIGHTS)[:16] if (folder / WEIGHTS).is_file() else name
+    digest = weights_digest(folder) if (folder / WEIGHTS).is_file() else name
     if folder.name == "model" and (folder.parent.parent / "recipe.yaml").is_file():
         return AnsweringModel(name, digest, context, folder.parent.parent.name, folder.parent.name)
     return AnsweringModel(name, digest, context)

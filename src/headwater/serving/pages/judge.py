@@ -13,7 +13,7 @@ from headwater.feedback.adjudication import opinions
 from headwater.feedback.assignments import Assignment
 from headwater.feedback.checks import AlreadyJudged
 from headwater.feedback.judgements import Verdict
-from headwater.feedback.progress import Progress, progress
+from headwater.feedback.progress import JudgingProgress, progress
 from headwater.feedback.queue import Queue
 from headwater.serving.pages import words
 from headwater.serving.pages.signing import Judging
@@ -110,7 +110,7 @@ def _said(judgement: dict[str, Any]) -> dict[str, Any]:
     return {name: judgement[name] for name in names}
 
 
-def _state(request: Request, site: Site, done: Progress, given: Assignment | None) -> dict[str, Any]:
+def _state(request: Request, site: Site, done: JudgingProgress, given: Assignment | None) -> dict[str, Any]:
     """A task as the page shows it, without who wrote the answers, and how far the person is."""
     counts = {"own": done.own, "left": done.own_left, "judged": done.judged, "wanted": done.wanted}
     if given is None:

@@ -12,13 +12,12 @@ from fastapi.responses import Response
 
 from headwater import catalogue, lineage
 from headwater.feedback.answers import history, is_to_be_judged
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.report.material import licences
 from headwater.runs import Run
 from headwater.serving.pages.runs import run_of
 from headwater.serving.pages.signing import Entered, Refused
 from headwater.serving.pages.site import OfSite, Whole, page
-from headwater.stages.feedback import STORE
 from headwater.steps import STAGES
 
 router = APIRouter()

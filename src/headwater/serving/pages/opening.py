@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from headwater.errors import UserError
 from headwater.feedback.store import Store
 from headwater.recipe import Recipe, load_recipe
 from headwater.runs import Run
-from headwater.serving.desk import Desk
 from headwater.serving.pages.desk_answering import DeskAnswering
 from headwater.serving.pages.site import Site
 from headwater.serving.pages.supply import JUDGEMENTS, store_of, supply_of
@@ -24,17 +23,16 @@ _STARTERS = 4
 
 @contextmanager
 def open_site(
-    names: Sequence[str], root: Path, desk: Desk, folders: Mapping[str, Path], token: str | None, place: str | None
+    names: Sequence[str], root: Path, answering: DeskAnswering, token: str | None, place: str | None
 ) -> Iterator[Site]:
     """The site for models that are served by these names.
 
-    folders: {served name: model folder}; place: a store of the user's choice; None: that of the first run that is named, or
-    `judgements.db` in the folder of runs. Raises UserError where the store cannot be opened.
+    place: a store of the user's choice; None: that of the first run that is named, or `judgements.db` in the folder of runs.
+    Raises UserError where the store cannot be opened.
     """
     run = next((found for name in names if (found := _run_of(name, root)) is not None), None)
     recipe = None if run is None else load_recipe(run.folder / "recipe.yaml")
     where = place or _place(run, recipe, root)
-    answering = DeskAnswering(desk, folders)
     with Store(where) as store:
         served = {model.digest: model.name for model in answering.models}
         supply = None if run is None else supply_of(run, answering, served, store, where)

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from headwater.errors import UserError
+from headwater.feedback.annotator_names import is_simulated
 from headwater.feedback.people import Person, find_by_name, find_by_token, is_known
 from headwater.serving.guard import is_own
 from headwater.serving.pages import words
@@ -153,7 +154,7 @@ def sign_in(
         raise Refused(401, "sign.first")
     name = " ".join(name.split())[:_LONGEST_NAME]
     person = find_by_name(site.store, name)
-    if not name or name.startswith("simulated:") or (person is None and is_known(site.store, name)):
+    if not name or is_simulated(name) or (person is None and is_known(site.store, name)):
         told = "sign.name_taken" if name else "sign.name_needed"
         return page(request, "sign.html", 400, told=told, where=local(where), needs="name")
     if person is None:

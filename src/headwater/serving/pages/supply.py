@@ -20,19 +20,17 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.feedback import answers
 from headwater.feedback.copying import copy_store, holds, is_empty
-from headwater.feedback.progress import Progress
+from headwater.feedback.progress import JudgingProgress
 from headwater.feedback.queue import Queue
-from headwater.feedback.store import Store
+from headwater.feedback.store import STORE, Store
 from headwater.feedback.uncertainty import preference_entropy
 from headwater.models.generate import Answer, Sampling
 from headwater.progress import say
 from headwater.recipe import validate
-from headwater.rlhf.asking import choose_prompts, sampling_of, seeds_of, write_tasks
+from headwater.rlhf.asking import choose_prompts, sampling_of, seeds_of, shares_to_ask, write_tasks
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run, Stage
 from headwater.serving.pages.answering import TooLong
-from headwater.stages.feedback import STORE
-from headwater.stages.judged import shares_to_ask
 from headwater.tasks.task import Message, Prompt, answer_text
 from headwater.training.source import permutation
 
@@ -75,7 +73,7 @@ class Supply:
         self.problem: str | None = None
         """Why the last answers could not be made, in a sentence, until they can."""
 
-    def ask(self, done: Progress, left: int) -> None:
+    def ask(self, done: JudgingProgress, left: int) -> None:
         """Has more tasks made where few are left for who is there, unless they are being made, or every prompt has been
         asked. An adjudicator gets none of them, so none are made for one.
         """
@@ -114,7 +112,7 @@ class Supply:
     def _unasked(self) -> list[tuple[int, str, Prompt]]:
         """(place, share, prompt) of what was not asked yet, the shares mixed."""
         chosen = choose_prompts(self._stage, self._tokenizer, shares_to_ask(self._stage.recipe))
-        seeds = answers.seeds_of(self._store, self._digest)
+        seeds = answers.used_seeds(self._store, self._digest)
         order = permutation(self._stage.seed, 0, len(chosen)).tolist()
         return [(place, *chosen[place]) for place in order if seeds_of(self._stage, place)[0] not in seeds]
 
