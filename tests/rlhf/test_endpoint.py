@@ -210,13 +210,13 @@ def test_an_address_that_says_too_much_is_one_sentence(raw, monkeypatch):
     with pytest.raises(
         UserError, match=r"answers with more than 1,048,576 bytes: let it send .*scores.* alone"
     ) as caught:
-        reward(url)(answers())
+        reward(url, timeout=60.0)(answers())
     assert url in str(caught.value)
 
 
 def test_an_answer_that_breaks_off_is_no_answer(raw):
     with pytest.raises(UserError, match=r"cannot be reached \(IncompleteRead.*\(2 attempts\)"):
-        reward(raw(cut_off), retries=1)(answers())
+        reward(raw(cut_off), retries=1, timeout=60.0)(answers())
 
 
 def test_nobody_there_is_one_sentence(serve):
