@@ -72,11 +72,16 @@ class FlippedPairs(Preference):
 def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
     """Held-out accuracy of the run's reward model, trained with this share of the pairs turned round.
 
-    Raises UserError where the run has no finished reward stage.
+    Raises UserError where the run has no finished reward stage, or no rated sentences.
     """
     reward, sft = run.manifest("reward"), run.manifest("sft")
     if reward is None or sft is None:
         raise UserError(f"The run {run.name} has no finished reward stage: run it up to there (--until reward).")
+    reviews = run.stage("samples") / REVIEWS_FILE
+    if not reviews.is_file():
+        raise UserError(
+            f"The run {run.name} has no rated sentences to measure on (it learns from dialogues of its own): take one that has."
+        )
     settings = RewardSettings.model_validate(reward["settings"], strict=False)
     backbone = load_model(run.stage("sft") / "model")
     tokenizer = Tokenizer.load(run.stage("sft") / "model")
@@ -94,7 +99,7 @@ def accuracy_at(run: Run, share: float, seed: int) -> PairAccuracy:
             precision=choose_precision(settings.precision),
             objective=partial(FlippedPairs, share=share, flips=seed),
         )
-    lines = list(read_rated(run.stage("samples") / REVIEWS_FILE, "prompt"))
+    lines = list(read_rated(reviews, "prompt"))
     instructions = sft["settings"]["instructions"]
     context = model.config.context
     dialogues = [answered_ids(user_turn(instructions[line.source]), line.text, tokenizer, context) for line in lines]

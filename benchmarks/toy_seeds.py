@@ -108,9 +108,9 @@ class Problem:
             self.reference.backbone.embedding.weight.mul_(10)  # far from uniform predictions
         self.reference.requires_grad_(False)
 
-    def score(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
+    def score(self, answers: Sequence[Answer]) -> Tensor:
         known = dict(zip(self.answers, self.rewards.tolist(), strict=True))
-        return torch.tensor([known[tuple(ids[1:])] for ids in dialogues])
+        return torch.tensor([known[tuple(answer.tokens)] for answer in answers])
 
     def distribution(self, model: Model) -> Tensor:
         """Probability of every answer."""
@@ -178,7 +178,7 @@ def direct_preference(problem: Problem, pairs: int = 6000, epochs: int = 2) -> M
     sampling = Sampling(toy.longest, stop_tokens=toy.stop_tokens)
     seeds = [problem.seed * 1_000_003 + index for index in range(2 * pairs)]
     answers = generate(problem.reference, [toy.prompt] * (2 * pairs), sampling, seeds, slots=512)
-    scores = problem.score([answer.prompt + answer.tokens for answer in answers]).view(-1, 2)
+    scores = problem.score(answers).view(-1, 2)
     drawn = torch.rand(pairs, generator=torch.Generator().manual_seed(problem.seed))
     first_wins = (drawn < torch.sigmoid(scores[:, 0] - scores[:, 1])).tolist()
     ranked = [

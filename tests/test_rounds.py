@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 import dialogues
 from dialogues import lines, recipe, requests
-from headwater import pipeline, rounds
+from headwater import outside, pipeline, rounds
+from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.feedback.ranking_files import import_rankings
 from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, RESPONSE
@@ -21,6 +22,7 @@ from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Run
 from headwater.settings import apply_override
 from headwater.stages.feedback import TASKS
+from headwater.steps import STAGES
 
 ASKED = {"prompts": 16, "responses": 2}
 
@@ -104,6 +106,40 @@ def test_a_second_round_knows_who_wrote_and_who_judged(tiny: Run) -> None:
         assert second.manifest(stage) == tiny.manifest(stage)
     data = rounds.next_round(second)
     assert (data["run"], data["round"]["of"], data["round"]["number"]) == ("tiny-round-3", "tiny-round-2", 3)
+
+
+@pytest.mark.parametrize(
+    ("share", "kind", "until", "refusal"),
+    [
+        ("prompt", "prompts", "evaluate", "No prompt falls to the share `prompt`"),
+        ("select", "prompts", "ppo", "No prompt falls to the share `select`"),
+        ("judge", "comparisons", "feedback", "There is no ranking of the share `judge`"),
+        ("prompt", "prompts", "ppo", None),
+        ("prompt", "comparisons", "evaluate", None),
+    ],
+)
+def test_a_share_without_dialogues_is_told_before_anything_is_trained(
+    tmp_path: Path, share: str, kind: str, until: str, refusal: str | None
+) -> None:
+    given = recipe(tmp_path)
+    prompts = [{"prompt": request} for request in requests() if kind != "prompts" or share_of(request) != share]
+    given["dialogues"]["prompts"] = str(lines(tmp_path / "prompts.jsonl", prompts))
+    if kind == "comparisons":
+        kept = [
+            each
+            for each, request in zip(dialogues.comparisons(), requests(), strict=True)
+            if share_of(request) != share
+        ]
+        lines(tmp_path / "hh.jsonl", kept)
+    found = validate(given, "test")
+    with Run(tmp_path / "runs", "few") as run:
+        pipeline.run_all(found, run, "samples")
+        if refusal is None:
+            outside.refuse_empty_shares(found, run, STAGES[: STAGES.index(until) + 1])
+            return
+        with pytest.raises(UserError, match=refusal):
+            pipeline.run_all(found, run, until)
+        assert not run.is_finished("corpus")
 
 
 def test_a_round_that_nobody_judges_is_refused_before_anything_is_made(tiny: Run) -> None:

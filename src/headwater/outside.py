@@ -3,6 +3,7 @@ before."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from headwater.manifest import read_manifest
 
 if TYPE_CHECKING:
     from headwater.recipe import Recipe
+    from headwater.runs import Run
 
 
 def parents(recipe: Recipe, stage: str, runs: Path) -> dict[str, str | None]:
@@ -74,6 +76,27 @@ def refuse_missing_files(recipe: Recipe) -> None:
                 raise UserError(
                     f"dialogues.{key}: there is no file {path}; give its path as seen from where the command runs."
                 )
+
+
+def refuse_empty_shares(recipe: Recipe, run: Run, stages: Sequence[str]) -> None:
+    """Raises UserError where the run's dialogues, which its finished samples stage has dealt to shares, leave one of these
+    stages nothing to ask or to learn from: before anything is trained."""
+    samples = run.manifest("samples")
+    if recipe.dialogues is None or samples is None:
+        return
+    from headwater.feedback.collecting import RANKED, no_ranking
+    from headwater.rlhf.asking import shares_to_ask
+    from headwater.tasks.task import no_prompt
+
+    prompts, compared = (samples["metrics"][f"dialogue_{kind}"] for kind in ("prompts", "comparisons"))
+    asked: dict[str, tuple[str, ...]] = {"reward": ("train",), "ppo": ("train", "select"), "evaluate": ("prompt",)}
+    if recipe.asks:
+        asked["feedback"] = shares_to_ask(recipe)
+    elif "feedback" in stages and (lacking := [share for share in RANKED if share not in compared]):
+        raise no_ranking(recipe, lacking[0])
+    for share in (share for stage in stages for share in asked.get(stage, ())):
+        if share not in prompts:
+            raise no_prompt(share)
 
 
 def refuse_unjudged(recipe: Recipe, runs: Path) -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 ROUND = rounds.OWN
 """Stages that a round makes itself."""
-
 BASED = ("tokenizer", "pretrain")
 """Stages that take something from the recipe's base."""
 
@@ -47,11 +46,12 @@ def run_all(recipe: Recipe, run: Run, until: str = "report", reuse: Run | None =
     write_recipe(recipe, run)
     for step in steps:
         identity = _identity(recipe, run, step)
-        if _is_done(run, step, identity):
-            continue
-        own = step.name == "report" or (recipe.round.of is not None and step.name in ROUND)
-        if reuse is None or own or not _reused(run, step, identity, reuse):
-            _make(recipe, run, step, identity)
+        if not _is_done(run, step, identity):
+            own = step.name == "report" or (recipe.round.of is not None and step.name in ROUND)
+            if reuse is None or own or not _reused(run, step, identity, reuse):
+                _make(recipe, run, step, identity)
+        if step.name == "samples":
+            outside.refuse_empty_shares(recipe, run, [step.name for step in steps])
     publish(run)
 
 

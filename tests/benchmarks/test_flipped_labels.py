@@ -82,6 +82,13 @@ def test_a_run_without_reward_stage_is_one_sentence(tmp_path):
         flipped_labels.accuracy_at(Run(tmp_path, "r"), 0.1, 1)
 
 
+def test_a_run_without_rated_sentences_is_told_before_it_is_trained(run, monkeypatch):
+    monkeypatch.setattr(flipped_labels, "train_reward_model", lambda *_, **__: pytest.fail("trained"))
+    (run.stage("samples") / "reviews.jsonl").unlink()
+    with pytest.raises(UserError, match="has no rated sentences to measure on"):
+        flipped_labels.accuracy_at(run, 0.1, 1)
+
+
 def batch(places=(0, 1, 2, 3, 4, 4), rankings=40):
     texts = [[5 + place, 6, 7] for place in range(len(places))]
     groups = [Preference().prepare(texts, places, index) for index in range(rankings)]

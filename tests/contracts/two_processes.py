@@ -52,7 +52,7 @@ def ppo() -> tuple[Engine, list[str]]:
         steps=3, episodes=6, epochs=1, minibatches=2, max_new_tokens=4, critic_warmup=1, update_kl_limit=10.0
     )
     critic, reference = tiny_model("critic"), copy.deepcopy(policy)
-    scorer = lambda dialogues: torch.tensor([float(sum(ids) % 5) for ids in dialogues])  # noqa: E731
+    scorer = lambda answers: torch.tensor([float(sum(answer.ids) % 5) for answer in answers])  # noqa: E731
     rollouts.BUDGET = 12  # several micro-batches per update
     actors, sampling = Actors(policy, critic, reference, scorer), Sampling(4, stop_tokens=tuple(range(20)))
     source = rollouts.Rollouts(actors, [[1, 2], [3, 4, 5]], given, sampling, seed=1)

@@ -41,7 +41,7 @@ def refusal(template, messages=USER):
         "{% for m in messages %}\n    {% if loop.first %}\n  x{{ m.content }}\n    {% endif %}\n{% endfor %}",
         "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% break %}{% endfor %}",
         "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
-        "{{ tools is none }}{{ documents is none }}{{ nothing is defined }}{{ strftime_now('%Y') }}",
+        "{{ tools is none }}{{ documents is none }}{{ nothing is defined }}{{ strftime_now is defined }}",
         "{{ messages[0]['content'].split('l')[-1].strip() | upper }}{{ add_generation_prompt }}",
     ],
 )
@@ -53,6 +53,11 @@ def test_rendered_as_transformers_does(template, opened):
     tokens = {"eos_token": "</s>"}
     expected, _ = render_jinja_template([messages], chat_template=template, add_generation_prompt=opened, **tokens)
     assert render(template, messages, opened, tokens) == expected[0]
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_every_day():
+    template = "{{ strftime_now('%d %b %Y') }}, {{ strftime_now('%Y-%m-%d %H:%M:%S') }}"
+    assert render(template, USER) == "26 Jul 2024, 2024-07-26 00:00:00"
 
 
 @pytest.mark.parametrize(

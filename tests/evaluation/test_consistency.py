@@ -97,8 +97,8 @@ def test_a_judge_that_reads_the_request_is_told_from_one_that_does_not() -> None
 
     asked = ["Write it."] * len(TEXTS)
     by_number = lambda text: int("".join(filter(str.isdigit, text)))  # noqa: E731
-    assert consistency(Reader(by_number), asked, TEXTS, resamples=20)[REWORDED].order == 0
-    assert consistency(Taste(by_number), asked, TEXTS, resamples=20)[REWORDED].order == 1
+    assert consistency(Reader(by_number), asked, TEXTS, reword=reworded, resamples=20)[REWORDED].order == 0
+    assert consistency(Taste(by_number), asked, TEXTS, reword=reworded, resamples=20)[REWORDED].order == 1
 
 
 def test_the_seed_decides() -> None:
@@ -109,9 +109,13 @@ def test_the_seed_decides() -> None:
 
 def test_a_judge_that_does_not_look_is_consistent_and_one_that_looks_is_not() -> None:
     asked = ["Review."] * len(TEXTS)
-    by_place = consistency(Taste(lambda text: int("".join(filter(str.isdigit, text)))), asked, TEXTS, resamples=20)
+    by_place = consistency(
+        Taste(lambda text: int("".join(filter(str.isdigit, text)))), asked, TEXTS, reword=reworded, resamples=20
+    )
     assert all(each.order == 1 and each.shift == 0 for each in by_place.values() if each.changed)
-    by_case = consistency(Taste(lambda text: sum(map(str.isupper, text)) + len(text) / 100), asked, TEXTS, resamples=20)
+    by_case = consistency(
+        Taste(lambda text: sum(map(str.isupper, text)) + len(text) / 100), asked, TEXTS, reword=reworded, resamples=20
+    )
     assert by_case["lower case"].changed == len(TEXTS)
     assert by_case["lower case"].shift > 1
     assert by_case["contractions"].order == 1
@@ -119,8 +123,8 @@ def test_a_judge_that_does_not_look_is_consistent_and_one_that_looks_is_not() ->
 
 def test_only_answers_to_one_instruction_are_compared_and_little_is_no_number() -> None:
     answers = ["good film", "Bad Film", "good film", "Bad Film"]
-    found = consistency(Taste(len), ["a", "b", "c", "d"], answers, resamples=5)
+    found = consistency(Taste(len), ["a", "b", "c", "d"], answers, reword=reworded, resamples=5)
     assert np.isnan(found["upper case"].order)  # no two answers to one instruction
-    same = consistency(Taste(lambda _: 1.0), ["a"] * 4, answers, resamples=5)
+    same = consistency(Taste(lambda _: 1.0), ["a"] * 4, answers, reword=reworded, resamples=5)
     assert np.isnan(same["upper case"].shift)  # no deviation to measure a shift in
     assert found["contractions"].changed == 0

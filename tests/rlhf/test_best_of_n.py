@@ -20,8 +20,8 @@ PROMPTS = [[1, 2], [5], [9, 8, 6, 4], [10, 2, 2]]
 SAMPLING = Sampling(6, stop_tokens=STOP)
 
 
-def shortness(dialogues):
-    return torch.tensor([-float(len(ids)) for ids in dialogues])
+def shortness(answers):
+    return torch.tensor([-float(len(answer.ids)) for answer in answers])
 
 
 def test_the_bound_is_exact_where_no_answer_comes_twice_and_above_the_kl_where_some_do():

@@ -39,12 +39,10 @@ def copying(rate, steps=50):
         steps=steps, episodes=108, epochs=2, minibatches=2, max_new_tokens=3, missing_stop_reward=0.0, beta=0.01,
         adaptive=False, critic_warmup=2, update_kl_limit=10.0, schedule=ScheduleSettings(name="linear"),
     )  # fmt: skip
-    # Sources and answers are of one alphabet, so the place where one ends and the other begins must be found: the stop token.
     prompts = [[*source, STOP] for source in SOURCES]
 
-    def score(dialogues):
-        cut = [list(ids).index(STOP) for ids in dialogues]
-        return torch.tensor([copied(ids[:at], ids[at + 1 :]) for ids, at in zip(dialogues, cut, strict=True)])
+    def score(answers):
+        return torch.tensor([copied(answer.prompt[:-1], answer.tokens) for answer in answers])
 
     actors = Actors(policy, critic, copy.deepcopy(policy), score)
     source = Rollouts(actors, prompts, given, Sampling(3, stop_tokens=(STOP,)), seed=1)

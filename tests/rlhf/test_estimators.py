@@ -31,7 +31,7 @@ def rollouts(estimator, **changes):
     )
     policy = lively_model(vocabulary=14)
     reference = lively_model(seed=2, vocabulary=14)
-    scorer = lambda dialogues: torch.tensor([float(sum(ids) % 7) for ids in dialogues])  # noqa: E731
+    scorer = lambda answers: torch.tensor([float(sum(answer.ids) % 7) for answer in answers])  # noqa: E731
     sampling = Sampling(given.max_new_tokens, stop_tokens=(3, 7))
     return Rollouts(Actors(policy, None, reference, scorer), PROMPTS, given, sampling, seed=2)
 

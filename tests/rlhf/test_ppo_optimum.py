@@ -43,8 +43,8 @@ REWARDS = dict(
 )
 
 
-def score(dialogues):
-    return torch.tensor([REWARDS[tuple(ids[len(PROMPT) :])] for ids in dialogues])
+def score(answers):
+    return torch.tensor([REWARDS[tuple(answer.tokens)] for answer in answers])
 
 
 def distribution(model):

@@ -37,8 +37,8 @@ def mixed(shards, coefficient=1.0, **changes):
     given = PpoSettings(**(values | changes))
     policy, critic = lively_model(vocabulary=14, factor=4.0), tiny_model("critic", vocabulary=14)
 
-    def score(dialogues):
-        return torch.tensor([float(len(ids)) for ids in dialogues])
+    def score(answers):
+        return torch.tensor([float(len(answer.ids)) for answer in answers])
 
     actors = Actors(policy, critic, copy.deepcopy(policy), score)
     episodes = Rollouts(actors, PROMPTS, given, Sampling(given.max_new_tokens, stop_tokens=(3,)), seed=2)

@@ -26,7 +26,7 @@ def rollouts(scorer=None, critic=None, **changes):
     given = PpoSettings(**({"steps": 3, "episodes": 6, "max_new_tokens": 8, "minibatches": 2} | changes))
     policy = lively_model(vocabulary=14)
     reference = copy.deepcopy(policy)
-    scorer = scorer or (lambda dialogues: torch.tensor([float(len(ids)) for ids in dialogues]))
+    scorer = scorer or (lambda answers: torch.tensor([float(len(answer.ids)) for answer in answers]))
     return Rollouts(
         Actors(policy, critic or tiny_model("critic", vocabulary=14), reference, scorer),
         PROMPTS,
@@ -86,7 +86,7 @@ def test_an_answer_without_stop_token_gets_the_penalty_instead_of_its_score():
 
 
 def test_only_answers_that_ended_are_paid_for_their_length():
-    source = rollouts(scorer=lambda dialogues: torch.zeros(len(dialogues)), length_control=1.0, missing_stop_reward=0.0)
+    source = rollouts(scorer=lambda answers: torch.zeros(len(answers)), length_control=1.0, missing_stop_reward=0.0)
     source.iteration, source.length.total = 1, 2.0
     episodes = source.collect()
     paid = {}
@@ -102,7 +102,7 @@ def test_only_answers_that_ended_are_paid_for_their_length():
 
 
 def test_a_score_that_is_no_number_is_refused():
-    source = rollouts(scorer=lambda dialogues: torch.full((len(dialogues),), float("nan")))
+    source = rollouts(scorer=lambda answers: torch.full((len(answers),), float("nan")))
     source.iteration = 1
     with pytest.raises(UserError, match="finite"):
         source.collect()
@@ -178,7 +178,7 @@ def test_a_reward_model_without_normaliser_is_refused(tmp_path):
         RewardModel.load(tmp_path / "bare")
     save_model(model, tmp_path / "whole", pad=0, eos=4, extra={"gain": 2.0, "bias": -1.0})
     loaded = RewardModel.load(tmp_path / "whole")
-    torch.testing.assert_close(loaded([[1, 2, 3]]), 2 * raw_scores(model, [[1, 2, 3]]) - 1)
+    torch.testing.assert_close(loaded([Answer([1, 2], [3])]), 2 * raw_scores(model, [[1, 2, 3]]) - 1)
 
 
 def test_the_best_policy_is_the_best_within_the_limits_and_comes_back_after_a_resume():

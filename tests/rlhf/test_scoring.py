@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from headwater.errors import UserError
+from headwater.models.answer import Answer
 from headwater.models.layout import save_model
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel, load_reward, member_names, raw_scores, spread
 from tiny import tiny_model
 
+ANSWERS = [Answer([1], [2, 3]), Answer([4, 5]), Answer([6, 7, 8], [9])]
 DIALOGUES = [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
 NORMALISERS = [(2.0, -1.0), (1.0, 0.5), (3.0, 0.0)]
 
@@ -32,7 +34,7 @@ def test_the_first_member_lies_where_a_single_reward_model_does(folder):
 
 @pytest.mark.parametrize("pessimism", [0.0, 0.7])
 def test_the_reward_is_the_mean_of_normalised_scores_less_their_deviation(folder, pessimism):
-    found = load_reward(folder, 3, pessimism)(DIALOGUES)
+    found = load_reward(folder, 3, pessimism)(ANSWERS)
     each = np.array(
         [
             gain * raw_scores(tiny_model("reward", seed=seed), DIALOGUES).numpy() + bias
@@ -45,7 +47,37 @@ def test_the_reward_is_the_mean_of_normalised_scores_less_their_deviation(folder
 
 def test_equal_members_are_as_good_as_one_whatever_the_pessimism():
     one = RewardModel(tiny_model("reward"), 2.0, 1.0)
-    torch.testing.assert_close(RewardEnsemble([one] * 3, 5.0)(DIALOGUES), one(DIALOGUES))
+    torch.testing.assert_close(RewardEnsemble([one] * 3, 5.0)(ANSWERS), one(ANSWERS))
+
+
+@pytest.mark.parametrize("pessimism", [0.0, 2.0])
+def test_the_members_together_have_mean_0_and_deviation_1_and_are_kept_so(folder, pessimism):
+    before = load_reward(folder, 3, pessimism)
+    fitted = before.fitted(DIALOGUES, folder)
+    scores = fitted(ANSWERS).double().numpy()
+    assert scores.mean() == pytest.approx(0, abs=1e-4)
+    assert scores.std(ddof=1) == pytest.approx(1, abs=1e-4)
+    each = before.each(DIALOGUES).double().numpy()
+    plain = each.mean(axis=0) - pessimism * each.std(axis=0, ddof=1)
+    assert plain.std(ddof=1) < 0.99 or plain.std(ddof=1) > 1.01  # else nothing would be fitted here
+    np.testing.assert_allclose(scores, (plain - plain.mean()) / plain.std(ddof=1), atol=1e-3)
+    for kept in (load_reward(folder, 3, pessimism), load_reward(folder, 3), fitted.frozen(torch.float32)):
+        torch.testing.assert_close(kept(ANSWERS), fitted(ANSWERS))
+        assert kept.pessimism == pessimism
+
+
+def test_what_was_fitted_is_for_its_pessimism_and_for_normalised_scores(folder):
+    plain, raw = load_reward(folder, 3, 0.5), load_reward(folder, 3, normalise=False)
+    load_reward(folder, 3, 1.0).fitted(DIALOGUES, folder)
+    torch.testing.assert_close(load_reward(folder, 3, 0.5)(ANSWERS), plain(ANSWERS))
+    torch.testing.assert_close(load_reward(folder, 3, 0.0, normalise=False)(ANSWERS), raw(ANSWERS))
+
+
+def test_members_that_cancel_each_other_out_cannot_be_normalised(folder):
+    one = load_reward(folder).model
+    members = RewardEnsemble([RewardModel(one, 1.0, 0.0), RewardModel(one, -1.0, 0.0)])
+    with pytest.raises(UserError, match="The ensemble of reward models gives every answer the same score"):
+        members.fitted(DIALOGUES, folder)
 
 
 def test_one_alone_is_the_reward_itself_and_has_no_spread():
@@ -64,12 +96,12 @@ def test_an_ensemble_in_another_number_format_is_near(folder):
     reward = load_reward(folder, 3, 0.5)
     rounded = reward.frozen(torch.bfloat16)
     assert rounded.model.dtype == torch.bfloat16
-    torch.testing.assert_close(rounded(DIALOGUES), reward(DIALOGUES), atol=0.2, rtol=0.05)
+    torch.testing.assert_close(rounded(ANSWERS), reward(ANSWERS), atol=0.2, rtol=0.05)
 
 
 def test_without_normalising_scores_come_as_they_are(folder):
     raw = raw_scores(tiny_model("reward", seed=0), DIALOGUES)
-    torch.testing.assert_close(load_reward(folder, normalise=False)(DIALOGUES), raw)
+    torch.testing.assert_close(load_reward(folder, normalise=False)(ANSWERS), raw)
 
 
 def test_a_missing_normaliser_is_refused_or_said(folder, capsys):

@@ -87,5 +87,6 @@ def test_an_ensemble_scores_as_one(tmp_path):
     found, expected = load("e", tmp_path / "model", torch.float32), load_reward(tmp_path, 2)
     rows = [[5, 6, 7], [8, 9]]
     assert found.reward is not None
-    assert torch.equal(found.reward(rows), expected(rows))
-    assert not torch.equal(found.reward(rows), models.RewardModel(load_model(tmp_path / "model"), 2.0, -1.0)(rows))
+    assert torch.equal(found.reward.scores(rows), expected.scores(rows))
+    alone = models.RewardModel(load_model(tmp_path / "model"), 2.0, -1.0)
+    assert not torch.equal(found.reward.scores(rows), alone.scores(rows))

@@ -162,9 +162,24 @@ def test_a_run_that_is_not_finished_or_settings_that_do_not_fit_are_refused(root
         changed(load_recipe(half / "recipe.yaml").ppo, {"estimator": "rloo", "group": 3})
 
 
+def point(step, **scores):
+    return {"step": step, "kl": step**2} | scores
+
+
+def test_the_report_has_the_judges_of_the_run():
+    curve = [point(step, reward=0.0, selection_reward=0.0, gold=0.0) for step in (0, 1)]
+    trial = {"win_rate": {"reward_model": 0.9, "bag_of_words": 0.8}}
+    trial |= {"selection_reward": 1.0, "kl": 5.0, "distinct_2_ratio": 0.9, "length_ratio": 1.0}
+    followed = {"curve": curve, "chosen_step": 1}
+    table = findings(settings(), {"ppo": [trial, trial]}, followed).tables[0]
+    assert list(table.columns[:4]) == ["method", "win rate, reward model", "win rate, bag of words", "selection reward"]
+    assert table.rows[0][1:4] == ["0.900 [0.900, 0.900]", "0.800 [0.800, 0.800]", 1.0]
+    alone = [trial | {"win_rate": {"reward_model": 0.9}}]
+    table = findings(settings(), {"ppo": alone}, followed).tables[0]
+    assert list(table.columns[:3]) == ["method", "win rate, reward model", "selection reward"]
+
+
 def test_the_report_says_where_the_judge_falls_though_the_reward_rises():
-    def point(step, **scores):
-        return {"step": step, "kl": step**2} | scores
 
     curve = [
         point(0, reward=0.0, selection_reward=0.0, gold=0.0),

@@ -80,7 +80,7 @@ def consistency(
     name: Annotated[str, typer.Argument(metavar="RUN", help="A run: its reward model; or RUN/STAGE.")],
     typos: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of words that get a typing mistake.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed makes the same mistakes.")] = 1,
-    sentences: Annotated[int, typer.Option(min=2, help="Held-out sentences at most.")] = 400,
+    sentences: Annotated[int, typer.Option(min=2, help="Held-out sentences, or judged answers, at most.")] = 400,
     *,
     root: Root,
 ) -> None:

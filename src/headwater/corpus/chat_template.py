@@ -66,7 +66,7 @@ class ChatTemplate:
 
     def _start(self) -> dict[str, Any]:
         # Only what Python needs to find its packages: no secrets of the environment.
-        kept = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "TZ")
+        kept = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_WORKER)],
             stdin=subprocess.PIPE,
@@ -118,7 +118,7 @@ def _end(process: subprocess.Popen[bytes], owner: int) -> None:
 
 class DialogueEncoder:
     """Dialogues → token ids, through a folder's own chat template; equal to `apply_chat_template` of `transformers`
-    but where a content spells a control token.
+    but where a content spells a control token, or the template asks for the date.
     """
 
     def __init__(self, inner: tokenizers.Tokenizer, conventions: Conventions) -> None:

@@ -10,12 +10,17 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from headwater.corpus.words import BASIC_HAN
-from headwater.evaluation.judges import Judge
+from headwater.evaluation.intervals import Array
 from headwater.evaluation.pairs import pair_accuracy
+
+Request = TypeVar("Request")
+Read = TypeVar("Read", contravariant=True)
+"""An instruction, or a whole conversation that ends with one."""
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {
@@ -73,31 +78,39 @@ class Consistency:
     changed: int
 
 
+class Verdict(Protocol[Read]):
+    """As `judges.Judge`, of whatever requests it reads."""
+
+    def score(self, requests: Sequence[Read], answers: Sequence[str], /) -> Array: ...
+
+
 def consistency(
-    judge: Judge,
-    instructions: Sequence[str],
+    judge: Verdict[Request],
+    requests: Sequence[Request],
     answers: Sequence[str],
     *,
+    reword: Callable[[Request], Request],
     typos: float = 0.1,
     resamples: int = 500,
     seed: int = 0,
 ) -> dict[str, Consistency]:
-    """{change: what it did to the judge's scores} of answers, each to the instruction of its place. An instruction is reworded
-    as a person might say it otherwise (`reworded`); answers to one instruction are compared.
+    """{change: what it did to the judge's scores} of answers, each to the request of its place; answers to one request are
+    compared.
 
+    reword: says a request as a person might say it otherwise, such as `reworded` an instruction.
     typos: share of the words of four letters or more that get a wrong key.
     """
-    before = judge.score(instructions, answers)
+    before = judge.score(requests, answers)
     deviation = float(before.std())
     found = {}
-    others = [reworded(instruction) for instruction in instructions]
+    others = [reword(request) for request in requests]
     pairs = {
-        name: list(zip(instructions, texts, strict=True)) for name, texts in changed_texts(answers, typos, seed).items()
+        name: list(zip(requests, texts, strict=True)) for name, texts in changed_texts(answers, typos, seed).items()
     }
     pairs[REWORDED] = list(zip(others, answers, strict=True))
     for name, changed in pairs.items():
-        places = [place for place, pair in enumerate(changed) if pair != (instructions[place], answers[place])]
-        asked, old = [instructions[place] for place in places], before[places]
+        places = [place for place, pair in enumerate(changed) if pair != (requests[place], answers[place])]
+        asked, old = [str(requests[place]) for place in places], before[places]
         if len(places) < 2 or not deviation > 0:
             found[name] = Consistency(np.nan, np.nan, np.nan, np.nan, len(places))
             continue

@@ -24,6 +24,7 @@ from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings
 from headwater.feedback.recipe_dialogues import read_comparisons
 from headwater.feedback.store import STORE, Store
 from headwater.progress import Progress
+from headwater.recipe import Recipe
 from headwater.runs import Stage
 
 RANKED = ("train", "select", "judge")
@@ -113,13 +114,30 @@ def refuse_without_order(stage: Stage, store: Store) -> None:
             raise UserError(
                 f"In all {len(rankings):,} rankings of the share `{share}` the answers tie: judge some in which one is better."
             )
-        mend = (
-            "give more comparisons as dialogues.comparisons"
-            if stage.recipe.feedback.store is None
-            else "judge answers of this share, too"
-        )
+        raise no_ranking(stage.recipe, share)
+
+
+def no_ranking(recipe: Recipe, share: str) -> UserError:
+    """What is said where nobody has ranked anything of a share."""
+    mend = (
+        "give more comparisons as dialogues.comparisons"
+        if recipe.feedback.store is None
+        else "judge answers of this share, too"
+    )
+    return UserError(
+        f"There is no ranking of the share `{share}`: {mend}, or name a store to judge in (feedback.store)."
+    )
+
+
+def refuse_round_without_order(stage: Stage, store: Store) -> None:
+    """Raises UserError where all that a simulated annotator said of this round's training answers is that they tie: the round
+    would teach nothing, whatever was said in earlier ones."""
+    name, number = stage.recipe.feedback.annotator, stage.recipe.round.number
+    own = [each for each in store.rankings("train") if each.annotator == name and each.round == number]
+    if own and not any(has_order(each.groups) for each in own):
         raise UserError(
-            f"There is no ranking of the share `{share}`: {mend}, or name a store to judge in (feedback.store)."
+            f"{name} finds the answers in all {len(own):,} rankings of the share `train` in round {number} equally good, which "
+            "teaches nothing: choose another feedback.annotator, ask people, or raise feedback.responses."
         )
 
 

@@ -21,6 +21,7 @@ from headwater.serving.pages.desk_answering import DeskAnswering
 from headwater.serving.pages.site import Site
 from headwater.serving.served import load
 from headwater.serving.server import serve
+from headwater.steps import STAGES
 
 LOG = logging.getLogger("headwater.loop")
 PAUSE = 2.0
@@ -47,6 +48,8 @@ def run_loop(
     with stoppable(), run:
         pipeline.keep_expected_curve(path, run)
         outside.refuse_unjudged(recipe, root)
+        pipeline.run_all(recipe, run, "samples")
+        outside.refuse_empty_shares(recipe, run, STAGES)
         pipeline.run_all(recipe, run, "sft")
     runner = RoundRunner(path, overrides, recipe, root)
     loop = Loop(run.folder / STATE, runner, judgements)

@@ -35,6 +35,11 @@ class Answer:
     reused: int = 0
     """Tokens of the prompt whose keys and values an earlier row had."""
 
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and answer: the dialogue, as a reward model reads it."""
+        return self.prompt + self.tokens
+
 
 @dataclass
 class Row:

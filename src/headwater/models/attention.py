@@ -20,7 +20,7 @@ from headwater.models.positions import Rotate, rotate
 
 LONGEST_BY_PRODUCTS = 2048
 """Longest row whose scores are held whole, [time, time] per head; beyond it memory would grow with the square."""
-SCORES_PER_PIECE = 8192
+SCORES_PER_PIECE = 65_536
 """Scores per head that a document must spare to be worth a call of its own: below that, a mask over the row is faster."""
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
-from headwater.evaluation.judges import LexiconJudge
 from headwater.feedback.annotator_names import SIMULATED
 from headwater.feedback.annotator_rows import find_or_add
 from headwater.feedback.halves import halved
@@ -21,9 +20,11 @@ from headwater.feedback.store import Store
 from headwater.models.layout import load_model
 from headwater.rlhf.asking import Asked
 from headwater.rlhf.dialogues import answered_ids
+from headwater.rlhf.policies import policy_before
 from headwater.rlhf.reward_training import train_reward_model
 from headwater.rlhf.scoring import raw_scores
 from headwater.runs import Stage
+from headwater.tasks.registry import task_of
 from headwater.training.machine import prepare
 
 LEXICON, JUDGE = f"{SIMULATED}lexicon", f"{SIMULATED}judge"
@@ -32,7 +33,7 @@ LEXICON, JUDGE = f"{SIMULATED}lexicon", f"{SIMULATED}judge"
 def judge_by_simulation(stage: Stage, store: Store, tasks: Sequence[Asked], made: int) -> None:
     """Ranks the answers of every task by the scores of `feedback.annotator`; equal scores tie."""
     name = stage.recipe.feedback.annotator
-    scores = _by_lexicon(tasks) if name == LEXICON else _by_judge(stage, store, tasks)
+    scores = _by_lexicon(stage, tasks) if name == LEXICON else _by_judge(stage, store, tasks)
     rows: list[dict[str, Any]] = []
     start = 0
     for task in tasks:
@@ -54,10 +55,12 @@ def ranked(scores: Mapping[int, float]) -> Groups:
     return groups_of({one: -scores[one] for one in sorted(scores)})
 
 
-def _by_lexicon(tasks: Sequence[Asked]) -> NDArray[np.float64]:
+def _by_lexicon(stage: Stage, tasks: Sequence[Asked]) -> NDArray[np.float64]:
     """[answers of all tasks]"""
+    tokenizer = Tokenizer.load(policy_before(stage).model)
+    lexicon = task_of(stage.recipe, stage.parent("samples"), tokenizer).lexicon()
     answers = [text for task in tasks for text in task.answers.values()]
-    return LexiconJudge().score([""] * len(answers), answers)
+    return lexicon.score([""] * len(answers), answers)
 
 
 def _by_judge(stage: Stage, store: Store, tasks: Sequence[Asked]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from headwater.feedback.schema import JUDGEMENT, PROMPT, RESPONSE, TASK
 from headwater.feedback.store import Store, Writer
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model
+from headwater.recipe import Recipe
 from headwater.rlhf.episodes import answer_sampling
 from headwater.rlhf.policies import PolicyOrigin
 from headwater.runs import Stage
@@ -86,11 +87,10 @@ def choose_prompts(stage: Stage, tokenizer: Tokenizer, shares: Sequence[str]) ->
     return chosen
 
 
-def shares_to_ask(stage: Stage) -> tuple[str, ...]:
+def shares_to_ask(recipe: Recipe) -> tuple[str, ...]:
     """The shares whose prompts are answered for judging. The judges of rated sentences and of a first round stay in later
     ones, so that all rounds are measured alike.
     """
-    recipe = stage.recipe
     if recipe.dialogues is None:
         return ("train", "select")
     return tuple(share for share in SHARES if share != "judge" or recipe.round.of is None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import queue
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -14,6 +16,9 @@ from typing import Any
 from headwater.errors import UserError
 from headwater.rlhf.outside_scores import KEPT, checked
 from headwater.rlhf.settings import EndpointSettings
+
+LARGEST_ANSWER = 1 << 24
+"""Bytes of an address's answer: room for a hundred thousand scores and more."""
 
 
 def is_here(url: str) -> bool:
@@ -52,8 +57,7 @@ class Endpoint:
                 wait *= 2
             request = urllib.request.Request(self.url, body, headers, method="POST")
             try:
-                with self._opener.open(request, timeout=self.settings.timeout) as response:
-                    return self._scores(response.read())
+                return self._scores(self._content(request))
             except urllib.error.HTTPError as error:
                 why, mend = f"answers with HTTP error {error.code}", "look at its log"
                 error.close()
@@ -67,6 +71,35 @@ class Endpoint:
                     why, mend = f"cannot be reached ({reason})", "check the address"
         tries = f"{attempt + 1} attempts" if attempt else "1 attempt"
         raise UserError(f"The reward at {self.url} {why} ({tries}): {mend} and run again; {KEPT}.")
+
+    def _content(self, request: urllib.request.Request) -> bytes:
+        """What the address answers, whole. Raises UserError where it is too long, TimeoutError where it takes too long."""
+        found: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+        def read() -> None:
+            try:
+                with self._opener.open(request, timeout=self.settings.timeout) as response:
+                    content = response.read(LARGEST_ANSWER + 1)
+                    if len(content) <= LARGEST_ANSWER and response.length:
+                        raise http.client.IncompleteRead(content, response.length)
+                found.put(content)
+            except Exception as error:
+                found.put(error)
+
+        # In a thread: a socket's own timeout begins anew with every byte that comes.
+        threading.Thread(target=read, name="reward", daemon=True).start()
+        try:
+            content = found.get(timeout=self.settings.timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+        if isinstance(content, Exception):
+            raise content
+        if len(content) > LARGEST_ANSWER:
+            raise UserError(
+                f"The reward at {self.url} answers with more than {LARGEST_ANSWER:,} bytes: let it send "
+                f'{{"scores": […]}} alone; {KEPT}.'
+            )
+        return content
 
     def _scores(self, content: bytes) -> Any:
         try:

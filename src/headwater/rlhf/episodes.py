@@ -162,7 +162,7 @@ def scored(scorer: Scorer, answers: Sequence[Answer], missing_stop_reward: float
 
     Raises UserError where a score is not finite.
     """
-    scores = scorer([answer.prompt + answer.tokens for answer in answers]).clone()
+    scores = scorer(answers).clone()
     if not bool(torch.isfinite(scores).all()):
         raise UserError("The reward gave a score that is not a finite number: check the reward model or endpoint.")
     return torch.where(ended(answers), scores, torch.tensor(missing_stop_reward))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import Interrupted, UserError
+from headwater.models.answer import Answer
 from headwater.rlhf.endpoint import Endpoint
 from headwater.rlhf.outside_scores import KEPT, checked
 from headwater.rlhf.scoring import fit_normaliser
@@ -32,7 +33,8 @@ NORMALISER = "reward.json"
 class ExternalReward:
     """A `Scorer` around a reward that reads text. Scores are gain·r + bias.
 
-    Prompt: the text before the last assistant's turn; answer: that turn, opening included; both without control tokens.
+    Prompt: the text before the assistant's turn that is answered; answer: that turn, opening included; both without control
+    tokens.
     """
 
     def __init__(
@@ -48,12 +50,11 @@ class ExternalReward:
         if not self.header:
             raise UserError(f"{place}: the chat template does not say where an answer begins; use ppo.reward=model.")
 
-    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
-        """[dialogues] scores. Raises UserError where the source fails or does not give one finite number per answer."""
-        texts = [self.texts(ids) for ids in dialogues]
-        prompts, answers = [prompt for prompt, _ in texts], [answer for _, answer in texts]
+    def __call__(self, answers: Sequence[Answer], /) -> Tensor:
+        """[answers] scores. Raises UserError where the source fails or does not give one finite number per answer."""
+        texts = [self.texts(answer) for answer in answers]
         try:
-            scores = self.source(prompts, answers)
+            scores = self.source([prompt for prompt, _ in texts], [said for _, said in texts])
         except (UserError, Interrupted):
             raise
         except Exception as error:
@@ -61,23 +62,22 @@ class ExternalReward:
             raise UserError(f"{self.place} failed ({why}): mend it and run again; {KEPT}.") from error
         return self.gain * torch.tensor(checked(scores, len(answers), self.place)) + self.bias
 
-    def texts(self, ids: Sequence[int]) -> tuple[str, str]:
-        """Token ids of a dialogue of one turn → prompt and answer. The first header counts: a policy may write another one,
-        and must not choose by it what is judged."""
-        width = len(self.header)
-        start = next(
-            (place for place in range(len(ids) - width + 1) if list(ids[place : place + width]) == self.header), None
-        )
+    def texts(self, answer: Answer) -> tuple[str, str]:
+        """Prompt and answer. What was asked ends with the header of the turn that is answered and its opening, whatever turns
+        were before; a policy may write another header, and must not choose by it what is judged."""
+        asked, width = answer.prompt, len(self.header)
+        places = reversed(range(len(asked) - width + 1))
+        start = next((place for place in places if asked[place : place + width] == self.header), None)
         if start is None:
-            raise ValueError("the dialogue has no assistant's turn")
-        return self.tokenizer.decode(ids[:start]), self.tokenizer.decode(ids[start + width :])
+            raise ValueError("the prompt does not open an assistant's turn")
+        return self.tokenizer.decode(asked[:start]), self.tokenizer.decode(answer.ids[start + width :])
 
     def frozen(self, dtype: torch.dtype) -> ExternalReward:  # noqa: ARG002
         """Itself: it has no weights here."""
         return self
 
-    def normalised(self, answers: Callable[[], Sequence[Sequence[int]]], folder: Path) -> ExternalReward:
-        """The same with mean 0 and deviation 1 over the SFT policy's `answers` (whole dialogues).
+    def normalised(self, answers: Callable[[], Sequence[Answer]], folder: Path) -> ExternalReward:
+        """The same with mean 0 and deviation 1 over the SFT policy's `answers`.
 
         Gain and bias are kept in `folder`, so that a resumed stage goes on with the same, whatever the source says by then.
         """

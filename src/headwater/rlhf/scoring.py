@@ -1,7 +1,8 @@
-"""Scores of whole dialogues: a normalised reward model, several of them, or any callable with the same signature."""
+"""Scores of answers: a normalised reward model, several of them, or any callable with the same signature."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,20 +11,26 @@ import torch
 from torch import Tensor
 
 from headwater.errors import UserError
+from headwater.models.answer import Answer
 from headwater.models.layout import load_model, read_config
 from headwater.models.model import Model
 from headwater.progress import say
+from headwater.storage import write_atomically
 from headwater.training.batch import READ_BUDGET, Row, split_by_tokens
 
-Scorer = Callable[[Sequence[Sequence[int]]], Tensor]
-"""Token ids of dialogues → their scores, [dialogues], fp32."""
+Scorer = Callable[[Sequence[Answer]], Tensor]
+"""Answers, which know what they answer → their scores, [answers], fp32."""
+
+
+ENSEMBLE = "ensemble.json"
+"""In the folder of a reward stage with several members: their pessimism, and the gain and bias of all together."""
 
 
 class Reward(Protocol):
     """A scorer that PPO can follow in the policy's number format."""
 
-    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
-        """[dialogues] normalised scores, fp32."""
+    def __call__(self, answers: Sequence[Answer], /) -> Tensor:
+        """[answers] normalised scores, fp32."""
 
     def frozen(self, dtype: torch.dtype) -> Reward:
         """A copy in this number format, where it has weights."""
@@ -45,7 +52,11 @@ class RewardModel:
     def __init__(self, model: Model, gain: float, bias: float) -> None:
         self.model, self.gain, self.bias = model.eval().requires_grad_(False), gain, bias
 
-    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
+    def __call__(self, answers: Sequence[Answer], /) -> Tensor:
+        """[answers] normalised scores."""
+        return self.scores([answer.ids for answer in answers])
+
+    def scores(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
         """[dialogues] normalised scores."""
         return self.gain * raw_scores(self.model, dialogues) + self.bias
 
@@ -82,11 +93,14 @@ class RewardEnsemble:
     """Several reward models as one: the mean of their normalised scores, less `pessimism` times their deviation.
 
     Coste et al. (2024) call it uncertainty-weighted optimisation; they subtract the variance. The deviation, unbiased, has
-    the unit of the scores, so that `pessimism` has none.
+    the unit of the scores, so that `pessimism` has none. Its own gain and bias make of that what a single model's make of its
+    scores: means of several have a smaller deviation, and what is taken off lowers them all.
     """
 
-    def __init__(self, members: Sequence[RewardModel], pessimism: float = 0.0) -> None:
-        self.members, self.pessimism = list(members), pessimism
+    def __init__(
+        self, members: Sequence[RewardModel], pessimism: float = 0.0, gain: float = 1.0, bias: float = 0.0
+    ) -> None:
+        self.members, self.pessimism, self.gain, self.bias = list(members), pessimism, gain, bias
 
     def each(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
         """Normalised scores of every member, [members, dialogues]."""
@@ -100,11 +114,25 @@ class RewardEnsemble:
         """[members, dialogues] → the same, each member by its own normaliser."""
         return torch.stack([member.gain * row + member.bias for member, row in zip(self.members, raw, strict=True)])
 
-    def __call__(self, dialogues: Sequence[Sequence[int]], /) -> Tensor:
-        return self.combine(self.each(dialogues))
+    def __call__(self, answers: Sequence[Answer], /) -> Tensor:
+        """[answers] scores of all together."""
+        return self.scores([answer.ids for answer in answers])
+
+    def scores(self, dialogues: Sequence[Sequence[int]]) -> Tensor:
+        """[dialogues] scores of all together."""
+        return self.gain * self.combine(self.each(dialogues)) + self.bias
+
+    def fitted(self, dialogues: Sequence[Sequence[int]], folder: Path) -> RewardEnsemble:
+        """The same with mean 0 and deviation 1 over these answers of the SFT policy; gain and bias are kept in the reward stage's
+        `folder`. Raises UserError where all have one score."""
+        mend = "they contradict each other; check the rankings, or take one with reward.members=1"
+        gain, bias = fit_normaliser(self.combine(self.each(dialogues)), "The ensemble of reward models", mend)
+        kept = {"pessimism": self.pessimism, "gain": gain, "bias": bias}
+        write_atomically(folder / ENSEMBLE, json.dumps(kept) + "\n")
+        return RewardEnsemble(self.members, self.pessimism, gain, bias)
 
     def combine(self, scores: Tensor) -> Tensor:
-        """[members, dialogues] → [dialogues]."""
+        """[members, dialogues] → [dialogues], before the gain and bias of all together."""
         mean = scores.mean(dim=0)
         return mean - self.pessimism * scores.std(dim=0) if self.pessimism else mean
 
@@ -115,7 +143,7 @@ class RewardEnsemble:
 
     def frozen(self, dtype: torch.dtype) -> RewardEnsemble:
         """A copy in this number format."""
-        return RewardEnsemble([member.frozen(dtype) for member in self.members], self.pessimism)
+        return RewardEnsemble([member.frozen(dtype) for member in self.members], self.pessimism, self.gain, self.bias)
 
 
 def spread(scores: Tensor) -> float | None:
@@ -128,12 +156,33 @@ def member_names(members: int) -> list[str]:
     return ["model", *(f"model-{number}" for number in range(2, members + 1))]
 
 
+def count_members(folder: Path) -> int:
+    """How many reward models lie in the folder of a reward stage."""
+    members = 1
+    while (folder / f"model-{members + 1}" / "config.json").is_file():
+        members += 1
+    return members
+
+
 def load_reward(
-    folder: Path, members: int = 1, pessimism: float = 0.0, *, normalise: bool = True, strict: bool = True
+    folder: Path, members: int = 1, pessimism: float | None = None, *, normalise: bool = True, strict: bool = True
 ) -> RewardModel | RewardEnsemble:
-    """The reward of a finished reward stage: one model, or the ensemble of all. Settings and errors as `RewardModel.load`."""
+    """The reward of a finished reward stage: one model, or the ensemble of all. Settings and errors as `RewardModel.load`.
+
+    pessimism: None for the stage's own. Stages of before kept none of their ensembles, nor a normaliser of all together.
+    """
     models = [RewardModel.load(folder / name, normalise=normalise, strict=strict) for name in member_names(members)]
-    return models[0] if members == 1 else RewardEnsemble(models, pessimism)
+    if members == 1:
+        return models[0]
+    path = folder / ENSEMBLE
+    kept = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"pessimism": 0.0, "gain": 1.0, "bias": 0.0}
+    )
+    if pessimism is None:
+        pessimism = kept["pessimism"]
+    if not normalise or pessimism != kept["pessimism"]:
+        return RewardEnsemble(models, pessimism)
+    return RewardEnsemble(models, pessimism, kept["gain"], kept["bias"])
 
 
 def fit_normaliser(

@@ -59,10 +59,9 @@ class Yardstick:
         mask = response_mask(answers)
         own, entropy = log_probabilities_and_entropy_of(policy, answers, self.sampling.temperature)
         theirs = log_probabilities_of(self.reference, answers, self.sampling.temperature)
-        dialogues = [answer.prompt + answer.tokens for answer in answers]
         whole = ended(answers)
         scores = {
-            name: torch.where(whole, reward(dialogues), torch.tensor(self.missing_stop_reward))
+            name: torch.where(whole, reward(answers), torch.tensor(self.missing_stop_reward))
             for name, reward in self.rewards.items()
         }
         return {name: float(values.mean()) for name, values in scores.items()} | {

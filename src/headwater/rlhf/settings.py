@@ -66,7 +66,7 @@ class RewardSettings(StageSettings):
 class EndpointSettings(Settings):
     """How a reward behind an http(s) address is asked."""
 
-    timeout: Positive = Field(30.0, description="Seconds without a sign of life after which a request is given up.")
+    timeout: Positive = Field(30.0, description="Seconds after which a request without a whole answer is given up.")
     retries: Annotated[int, Field(ge=0)] = Field(
         4, description="Further attempts after no answer, a time-out, or the HTTP errors 429 and 500 to 599."
     )

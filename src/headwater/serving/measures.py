@@ -55,7 +55,7 @@ def scored(served: Served, dialogues: Sequence[list[int]]) -> Generator[None, No
     assert served.reward is not None
     scores: list[float] = []
     for group in in_pieces(dialogues):
-        scores += served.reward(group).tolist()
+        scores += served.reward.scores(group).tolist()
         yield
     return scores
 

@@ -16,7 +16,7 @@ from headwater.errors import UserError
 from headwater.models.layout import read_config, read_context
 from headwater.models.model import Model
 from headwater.recipe import load_recipe
-from headwater.rlhf.scoring import Reward, RewardModel, load_reward
+from headwater.rlhf.scoring import RewardEnsemble, RewardModel, count_members, load_reward
 from headwater.runs import Run
 
 WRITES, SCORES, EMBEDS = "writes", "scores", "embeds"
@@ -34,7 +34,7 @@ class Served:
     folder: Path
     created: int
     """When its files were written, in seconds since 1970."""
-    reward: Reward | None = None
+    reward: RewardModel | RewardEnsemble | None = None
 
     def without_paths(self, error: UserError) -> str:
         """What a client may know of an error: the model's name in place of its folder."""
@@ -155,12 +155,9 @@ def unloaded(name: str, folder: Path, dtype: torch.dtype) -> Unloaded:
     return Unloaded(name, folder, created, context, partial(load, name, folder, dtype))
 
 
-def _reward(folder: Path, model: Model) -> Reward:
+def _reward(folder: Path, model: Model) -> RewardModel | RewardEnsemble:
     """The reward as the run uses it: normalised; an ensemble of all members where the stage trained several."""
-    members = 1
-    while (folder.parent / f"model-{members + 1}" / "config.json").is_file():
-        members += 1
-    if folder.name == "model" and members > 1:
+    if folder.name == "model" and (members := count_members(folder.parent)) > 1:
         return load_reward(folder.parent, members, strict=False)
     normaliser = read_config(folder).get("headwater", {})
     return RewardModel(model, normaliser.get("gain", 1.0), normaliser.get("bias", 0.0))

@@ -10,7 +10,14 @@ from collections import Counter
 from typing import Any
 
 from headwater.errors import UserError
-from headwater.feedback.collecting import begin, from_ratings, measured, refuse_without_order, shares_without_order
+from headwater.feedback.collecting import (
+    begin,
+    from_ratings,
+    measured,
+    refuse_round_without_order,
+    refuse_without_order,
+    shares_without_order,
+)
 from headwater.feedback.copying import NO_TIME, copy_store, is_empty
 from headwater.feedback.store import STORE, Store
 from headwater.progress import say
@@ -55,9 +62,10 @@ def collect(stage: Stage, store: Store) -> None:
             copy_store(theirs, store)
     if settings.annotator != "people":
         policy = policy_before(stage)
-        draw_answers(stage, store, policy, shares_to_ask(stage), made=NO_TIME)
+        draw_answers(stage, store, policy, shares_to_ask(stage.recipe), made=NO_TIME)
         open_tasks = [task for task in tasks_of(store, policy.digest) if not task.judged]
         judge_by_simulation(stage, store, open_tasks, made=NO_TIME)
+        refuse_round_without_order(stage, store)
     refuse_without_order(stage, store)
 
 
@@ -66,7 +74,7 @@ def ask_people(stage: Stage, store: Store) -> None:
     policy = policy_before(stage)
     tasks = tasks_of(store, policy.digest)
     if not tasks:
-        draw_answers(stage, store, policy, shares_to_ask(stage))
+        draw_answers(stage, store, policy, shares_to_ask(stage.recipe))
         tasks = tasks_of(store, policy.digest)
     waiting = [task for task in tasks if not task.judged]
     write_waiting(stage, waiting)

@@ -170,13 +170,7 @@ def reward_of(
     reward = external_reward(settings, tokenizer)
     if settings.normalise:
         first = prompts[: ensemble.normalise_samples]
-        reward = reward.normalised(
-            lambda: [
-                answer.prompt + answer.tokens
-                for answer in start_answers(first, policy, settings, tokenizer, stage.seed)
-            ],
-            stage.folder,
-        )
+        reward = reward.normalised(lambda: start_answers(first, policy, settings, tokenizer, stage.seed), stage.folder)
     return reward, policy
 
 

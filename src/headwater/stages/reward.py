@@ -37,7 +37,7 @@ MEMBER_SEEDS = 7907
 def run(stage: Stage) -> dict[str, Any]:
     """Writes model/ (the reward) and selection/ (the choice of checkpoints), both normalised, and calibration.json.
 
-    An ensemble's further members are model-2/, model-3/ and so on.
+    An ensemble's further members are model-2/, model-3/ and so on; ensemble.json normalises all together.
     """
     settings = stage.recipe.reward
     precision = prepare(stage.folder, stage.recipe.threads, settings.precision)
@@ -47,7 +47,7 @@ def run(stage: Stage) -> dict[str, Any]:
     prompts = shuffled_prompts(prompts_that_fit(task.prompts("train"), stage.recipe, "train"), stage.seed)
     start = load_model(start_of(stage).model).frozen(DTYPES[precision])
     answers = start_answers(prompts[: settings.normalise_samples], start, stage.recipe.ppo, tokenizer, stage.seed)
-    dialogues = [answer.prompt + answer.tokens for answer in answers]
+    dialogues = [answer.ids for answer in answers]
     with Store(stage.parent("feedback") / STORE, read_only=True) as store:
         rankings = {share: list(store.rankings(share)) for share in ("train", "select", "prompt")}
     models: dict[str, Model] = {}
@@ -74,6 +74,8 @@ def run(stage: Stage) -> dict[str, Any]:
         models[name] = model
     with Progress("measure the reward model"):
         members = RewardEnsemble([RewardModel(models[name], *normalisers[name]) for name in names], settings.pessimism)
+        if len(names) > 1:
+            members = members.fitted(dialogues, stage.folder)
         members = members.frozen(DTYPES[precision])
         quality = quality_of(stage, task, members, rankings, tokenizer)
         metrics = quality.metrics() | {"majority_baseline": MAJORITY}

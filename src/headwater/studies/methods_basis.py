@@ -113,7 +113,7 @@ class Basis:
         checkpoint.drop(folder)
         first = self.prompts[: self.recipe.reward.normalise_samples]
         answers = start_answers(first, self.reference, self.recipe.ppo, self.tokenizer, self.stage.seed)
-        scores = raw_scores(model, [answer.prompt + answer.tokens for answer in answers])
+        scores = raw_scores(model, [answer.ids for answer in answers])
         return RewardModel(model, *fit_normaliser(scores))
 
     @cached_property
@@ -127,7 +127,7 @@ class Basis:
     @cached_property
     def gold(self) -> RewardModel:
         """The judges' reward model, normalised as the reward is: over the SFT policy's answers."""
-        scores = raw_scores(self.judge, [answer.prompt + answer.tokens for answer in self.sft_answers])
+        scores = raw_scores(self.judge, [answer.ids for answer in self.sft_answers])
         return RewardModel(self.judge, *fit_normaliser(scores))
 
     @property

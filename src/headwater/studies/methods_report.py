@@ -30,7 +30,7 @@ def findings(
     report = Findings(
         f"From the SFT and reward models of {settings.of}, each method trains at equal compute, counted in passes over tokens "
         f"(forward 1, forward and backward 3): {settings.compute:g} times that of the run's own PPO. Best-of-n trains nothing "
-        f"and pays {settings.best_of} times at every answer. Judges and openings met no training."
+        f"and pays {settings.best_of} times at every answer. Judges and held-out prompts met no training."
     )
     for name, rate in rates.items():
         lower = rate.mean if rate.low is None else rate.low
@@ -83,8 +83,9 @@ def findings(
 
 def _comparison(results: Mapping[str, Results]) -> Table:
     rows: list[Sequence[str | float | int | None]] = []
+    judges = list(next(iter(results.values()))[0]["win_rate"])  # no lexicon judges dialogues, nor what it has taught
     for name, trials in results.items():
-        spreads = [_over(trials, lambda one, judge=judge: one["win_rate"][judge]) for judge in JUDGES]
+        spreads = [_over(trials, lambda one, judge=judge: one["win_rate"][judge]) for judge in judges]
         measures = [
             _over(trials, lambda one, key=key: one[key]).mean
             for key in ("selection_reward", "kl", "distinct_2_ratio", "length_ratio")
@@ -96,7 +97,7 @@ def _comparison(results: Mapping[str, Results]) -> Table:
         "Methods beside each other",
         [
             "method",
-            *(f"win rate, {label}" for label in JUDGES.values()),
+            *(f"win rate, {JUDGES.get(judge, judge)}" for judge in judges),
             "selection reward",
             "KL (nats)",
             "distinct-2 ratio",

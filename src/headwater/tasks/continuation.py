@@ -118,6 +118,10 @@ class Continuation:
     def judges(self, rankings: Callable[[], Sequence[Ranking]], half: Half | None) -> list[Judge]:  # noqa: ARG002
         lines = [line for line in self.lines("judge") if half is None or half_of(line.text) == half]
         bag = BagOfWordsJudge([line.text for line in lines], [line.mean for line in lines])
+        return [bag, self.lexicon()]
+
+    def lexicon(self) -> Judge:
+        lines = self.lines("judge")
         if lines and set_of(lines[0].source).language == "zh":
-            return [bag, ChineseLexiconJudge.read(self.path.with_name(SENTIMENT_WORDS))]
-        return [bag, LexiconJudge()]
+            return ChineseLexiconJudge.read(self.path.with_name(SENTIMENT_WORDS))
+        return LexiconJudge()

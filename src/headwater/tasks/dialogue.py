@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from headwater.corpus.language import is_chinese
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.evaluation.judges import Judge, PairJudge
+from headwater.evaluation.judges import SENTIMENT_WORDS, ChineseLexiconJudge, Judge, LexiconJudge, PairJudge
 from headwater.evaluation.perplexity import Text
 from headwater.feedback.comparisons import Turn
 from headwater.feedback.halves import Half
@@ -44,6 +45,14 @@ class Dialogue:
     def judges(self, rankings: Callable[[], Sequence[Ranking]], half: Half | None) -> list[Judge]:  # noqa: ARG002
         pairs = pairs_of(rankings())
         return [PairJudge(pairs)] if len(pairs) > 1 else []
+
+    def lexicon(self) -> Judge:
+        """The words of Chinese come with rated Chinese texts alone: without these it knows English."""
+        words = self.folder / SENTIMENT_WORDS
+        asked = [dealt.turns[-1].content for dealt in read_dealt(self.folder, PROMPTS, "train")]
+        if words.is_file() and 2 * sum(map(is_chinese, asked)) > len(asked):
+            return ChineseLexiconJudge.read(words)
+        return LexiconJudge()
 
 
 def messages_of(turns: Sequence[Turn]) -> tuple[Message, ...]:

@@ -67,6 +67,10 @@ class Task(Protocol):
         """
         ...
 
+    def lexicon(self) -> Judge:
+        """Judges by lists of words that others made, in the language of the answers, and never learnt."""
+        ...
+
 
 def user_turn(instruction: str) -> tuple[Message, ...]:
     """A request of the user's as a conversation."""
@@ -103,7 +107,12 @@ def prompts_that_fit(found: Sequence[Prompt], recipe: Recipe, share: str) -> lis
         raise UserError(
             f"No sentence is long enough for an opening of {recipe.sft.opening_words[0]} words: lower sft.opening_words."
         )
-    raise UserError(
+    raise no_prompt(share)
+
+
+def no_prompt(share: str) -> UserError:
+    """What is said where a run's dialogues leave a share without anything to ask."""
+    return UserError(
         f"No prompt falls to the share `{share}`: give more prompts; a tenth of them goes to each of two shares."
     )
 

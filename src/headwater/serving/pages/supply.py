@@ -111,7 +111,7 @@ class Supply:
 
     def _unasked(self) -> list[tuple[int, str, Prompt]]:
         """(place, share, prompt) of what was not asked yet, the shares mixed."""
-        chosen = choose_prompts(self._stage, self._tokenizer, shares_to_ask(self._stage))
+        chosen = choose_prompts(self._stage, self._tokenizer, shares_to_ask(self._stage.recipe))
         seeds = answers.used_seeds(self._store, self._digest)
         order = permutation(self._stage.seed, 0, len(chosen)).tolist()
         return [(place, *chosen[place]) for place in order if seeds_of(self._stage, place)[0] not in seeds]
