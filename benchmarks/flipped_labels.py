@@ -26,7 +26,7 @@ from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.store import STORE, Store
 from headwater.models.layout import load_model
 from headwater.objectives.preference import Preference
 from headwater.rlhf.dialogues import answered_ids

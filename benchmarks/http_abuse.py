@@ -229,7 +229,7 @@ def tiny_model(folder: Path) -> Path:
 
 def fill_store(place: Path) -> None:
     """Tasks to judge, of two answers each."""
-    from headwater.feedback.store import Store
+    from headwater.feedback.store.store import Store
 
     with Store(place) as store:
         for number in range(_TASKS):

@@ -27,7 +27,7 @@ import torch
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
 from headwater.errors import UserError
 from headwater.feedback.comparisons import Turn
-from headwater.feedback.layouts import read_dialogues
+from headwater.feedback.formats.layouts import read_dialogues
 from headwater.models import attention
 from headwater.models.model import Model
 from headwater.models.presets import config_of

@@ -37,8 +37,8 @@ from headwater.evaluation.intervals import Array
 from headwater.evaluation.pairwise import Majority, Pair, PairBagOfWords, PairLength, accuracy
 from headwater.exchange import default_cache, import_model
 from headwater.feedback.comparisons import Comparison, Turn, first_request
-from headwater.feedback.layouts import read_dialogues
-from headwater.feedback.reader import Ranking
+from headwater.feedback.formats.layouts import read_dialogues
+from headwater.feedback.store.reader import Ranking
 from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.models.presets import config_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.manifest import write_manifest
 from report.synthetic_run import write_run
 from served import Pages, serving, write_model

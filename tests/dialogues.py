@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from headwater.feedback.reader import Ranking
+from headwater.feedback.store.reader import Ranking
 
 THINGS = ("river", "boat", "bridge", "garden", "street", "window", "teacher", "market", "winter", "letter")
 MANNERS = ("today", "again", "for me", "in short", "with care", "at last")

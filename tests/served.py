@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.models.layout import save_model
 from tiny import lively_model, tiny_model
 

@@ -14,8 +14,8 @@ from headwater import outside, pipeline, rounds
 from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.feedback.ranking_files import import_rankings
-from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, RESPONSE
-from headwater.feedback.store import Store
+from headwater.feedback.store.schema import ANNOTATOR, JUDGEMENT, RESPONSE
+from headwater.feedback.store.store import Store
 from headwater.lineage import lineage
 from headwater.recipe import validate
 from headwater.rlhf.policies import PolicyOrigin

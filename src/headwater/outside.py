@@ -55,9 +55,9 @@ def file_of_reward(recipe: Recipe) -> dict[str, str | None]:
 
 def last_words(store: str) -> dict[str, str | None]:
     """{"judgements of STORE": hash of them}, None where there is no such store yet: new judgements make new rewards."""
-    from headwater.feedback import database
-    from headwater.feedback.copying import last_word
-    from headwater.feedback.store import Store
+    from headwater.feedback.store import database
+    from headwater.feedback.store.copying import last_word
+    from headwater.feedback.store.store import Store
 
     name = f"judgements of {database.shown(store)}"
     if "://" not in store and not Path(store).is_file():

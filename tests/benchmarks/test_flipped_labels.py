@@ -13,7 +13,7 @@ from headwater.errors import UserError
 from headwater.evaluation.pairs import PairAccuracy
 from headwater.feedback.derive import derive_rankings
 from headwater.feedback.ratings import import_ratings
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.manifest import write_manifest
 from headwater.models.layout import save_model
 from headwater.objectives.preference import Preference

@@ -12,7 +12,7 @@ pytest.importorskip("fastapi")
 
 import http_abuse
 import soak
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.serving import guard, server
 from headwater.serving.pages.site import Site
 from served import serving, write_model

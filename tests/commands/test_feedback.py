@@ -12,8 +12,8 @@ from dialogues import lines
 from headwater import cli
 from headwater.feedback.judgements import Verdict
 from headwater.feedback.people import find_by_token
-from headwater.feedback.queue import Queue
-from headwater.feedback.store import Store
+from headwater.feedback.queue.queue import Queue
+from headwater.feedback.store.store import Store
 
 
 @pytest.fixture

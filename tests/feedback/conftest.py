@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from headwater.feedback.judgements import Groups, Judgement
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 
 
 @pytest.fixture

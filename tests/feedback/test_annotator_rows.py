@@ -7,8 +7,8 @@ from sqlalchemy import select
 from headwater.feedback.annotator_names import ANONYMOUS, is_simulated
 from headwater.feedback.annotator_rows import annotators, find_or_add
 from headwater.feedback.comparisons import Rated
-from headwater.feedback.schema import ANNOTATOR
-from headwater.feedback.store import Store
+from headwater.feedback.store.schema import ANNOTATOR
+from headwater.feedback.store.store import Store
 
 
 def rows(store: Store) -> list[tuple[int, str, str]]:

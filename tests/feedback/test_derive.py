@@ -15,7 +15,7 @@ from headwater.corpus.rated import RatedSentence
 from headwater.errors import UserError
 from headwater.feedback.derive import derive_rankings, group_by_mean, mix
 from headwater.feedback.ratings import import_ratings
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 
 
 @given(st.lists(st.integers(-40, 40), min_size=1, max_size=12), st.sampled_from([0, 0.1, 0.5, 2.0]))

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.duplicates import orders
-from headwater.feedback.exports import export
+from headwater.feedback.formats.exports import export
 from headwater.feedback.importing import import_file
 from headwater.feedback.judgements import Groups, Judgement, Verdict
-from headwater.feedback.queue import Queue
-from headwater.feedback.store import Store
+from headwater.feedback.queue.queue import Queue
+from headwater.feedback.store.store import Store
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import UserError
+from headwater.feedback.agreement.rater_agreement import agreement
+from headwater.feedback.formats.layouts import read_dialogues
 from headwater.feedback.importing import import_file
-from headwater.feedback.layouts import read_dialogues
-from headwater.feedback.progress import progress
-from headwater.feedback.rater_agreement import agreement
-from headwater.feedback.store import Store
+from headwater.feedback.queue.progress import progress
+from headwater.feedback.store.store import Store
 
 
 def written(path: Path, *records: Any) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from headwater.errors import UserError
 from headwater.feedback.people import Person, add_person, disable, enable, find_by_token, people, renew_token
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 
 
 def test_a_token_finds_its_person_and_is_not_kept(tmp_path: Path) -> None:

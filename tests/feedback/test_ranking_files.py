@@ -9,9 +9,9 @@ import pytest
 
 from dialogues import lines
 from headwater.errors import UserError
-from headwater.feedback.copying import copy_store, is_empty, last_word
 from headwater.feedback.ranking_files import import_rankings
-from headwater.feedback.store import Store
+from headwater.feedback.store.copying import copy_store, is_empty, last_word
+from headwater.feedback.store.store import Store
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from headwater.feedback.ratings import (
     PUBLISHED,
     import_ratings,
 )
-from headwater.feedback.schema import RESPONSE
-from headwater.feedback.store import Store
+from headwater.feedback.store.schema import RESPONSE
+from headwater.feedback.store.store import Store
 
 INSTRUCTIONS = {"film-reviews": "Write a line of a film review.", "shop-reviews": "Write a line of a product review."}
 

@@ -13,7 +13,7 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.consistency import REWORDED
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.store import STORE, Store
 from headwater.inspection.consistency import PolicyJudge, RewardJudge, consistency, in_other_words, judge_of
 from headwater.models.layout import load_model
 from headwater.rlhf.scoring import RewardModel

@@ -21,8 +21,8 @@ import dialogues
 from headwater.errors import UserError
 from headwater.feedback.judgements import Verdict
 from headwater.feedback.people import add_person
-from headwater.feedback.queue import Queue
-from headwater.feedback.store import Store
+from headwater.feedback.queue.queue import Queue
+from headwater.feedback.store.store import Store
 from headwater.loop.service import run_loop
 
 PATIENCE = 300

@@ -13,8 +13,8 @@ from headwater.evaluation.judges import SENTIMENT_WORDS
 from headwater.feedback.collecting import refuse_round_without_order
 from headwater.feedback.halves import halved
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.schema import ANNOTATOR
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.schema import ANNOTATOR
+from headwater.feedback.store.store import STORE, Store
 from headwater.models.layout import save_model
 from headwater.recipe import validate
 from headwater.rlhf import annotators

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headwater.corpus.rated import RatedSentence
-from headwater.feedback.reader import Ranking
+from headwater.feedback.store.reader import Ranking
 from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.reward_quality import RewardQuality, measure_on_pairs, measure_on_ratings
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel

@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from headwater.feedback.reader import Ranking
+from headwater.feedback.store.reader import Ranking
 from headwater.rlhf.reward_quality import RewardQuality, measure_on_pairs
 from headwater.rlhf.scoring import RewardEnsemble, RewardModel
 from tiny import tiny_model

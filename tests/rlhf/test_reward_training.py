@@ -10,8 +10,8 @@ import torch
 from headwater.errors import UserError
 from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.reader import Ranking
-from headwater.feedback.store import Store
+from headwater.feedback.store.reader import Ranking
+from headwater.feedback.store.store import Store
 from headwater.models.layout import load_model, save_model
 from headwater.models.settings import LoraSettings
 from headwater.objectives.preference import Preference

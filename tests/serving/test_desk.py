@@ -11,7 +11,7 @@ import httpx
 import pytest
 import torch
 
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.serving import served as models
 from headwater.serving.app import build
 from headwater.serving.desk import Desk

@@ -12,7 +12,7 @@ import torch
 from headwater.corpus.tokenizer import train_tokenizer
 from headwater.feedback.halves import half_of
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.store import STORE, Store
 from headwater.recipe import validate
 from headwater.runs import Stage
 from headwater.stages.evaluate import half_of_judges, judges_rankings, panel_of, perplexity_of, win_rates

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headwater.errors import UserError
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.recipe import Recipe
 from headwater.runs import Stage
 from headwater.stages import feedback

@@ -13,7 +13,7 @@ from headwater.feedback.derive import derive_rankings
 from headwater.feedback.ratings import import_ratings
 from headwater.feedback.recipe_dialogues import read_own, write_own
 from headwater.feedback.settings import DialogueSettings
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.store import STORE, Store
 from headwater.models.layout import load_model, save_model
 from headwater.recipe import validate
 from headwater.rlhf.episodes import shuffled_prompts, start_answers

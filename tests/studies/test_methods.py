@@ -11,7 +11,7 @@ from headwater.corpus.tokenizer import train_tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.bradley_terry import rank
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.store import STORE, Store
 from headwater.manifest import write_manifest
 from headwater.models.layout import save_model
 from headwater.objectives.supervised import Supervised

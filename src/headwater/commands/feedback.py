@@ -17,7 +17,7 @@ from headwater.endings import stoppable
 from headwater.errors import UserError
 
 if TYPE_CHECKING:
-    from headwater.feedback.store import Store
+    from headwater.feedback.store.store import Store
 
 StoreAt = Annotated[
     str, typer.Argument(metavar="STORE", help="A feedback store: an SQLite file or postgresql+psycopg://….")
@@ -64,7 +64,7 @@ def group(stage: Callable[..., None], summary: str) -> typer.Typer:
 
 def opened(place: str) -> Store:
     """A store that is there: whoever mistypes its path hears of it."""
-    from headwater.feedback.store import Store
+    from headwater.feedback.store.store import Store
 
     if "://" not in place and not Path(place).is_file():
         raise UserError(
@@ -76,7 +76,7 @@ def opened(place: str) -> Store:
 @contextmanager
 def begun(place: str) -> Iterator[Store]:
     """A store that is made where it is missing, which is said; where what was to come into it is refused, none is left."""
-    from headwater.feedback.store import Store
+    from headwater.feedback.store.store import Store
 
     path = Path(place)
     is_new = "://" not in place and not path.exists()
@@ -116,7 +116,7 @@ def export(
     ] = "pairs",
 ) -> None:
     """Write what people said of one split for other programs, such as TRL."""
-    from headwater.feedback.exports import export as write
+    from headwater.feedback.formats.exports import export as write
 
     with stoppable(), opened(store) as source:
         print(f"{write(source, out, layout, split):,} lines of `{layout}` of the split `{split}` into {out}.")
@@ -124,7 +124,7 @@ def export(
 
 def agreement(store: StoreAt) -> None:
     """Tell how far people agree, how they answer gold questions, and who is too fast, with 95% intervals."""
-    from headwater.feedback.agreement_report import report
+    from headwater.feedback.agreement.report import report
 
     with stoppable(), opened(store) as source:
         print(report(source))
@@ -132,7 +132,7 @@ def agreement(store: StoreAt) -> None:
 
 def people_list(store: StoreAt) -> None:
     """List everybody with role and number of judgements."""
-    from headwater.feedback.agreement_report import table
+    from headwater.feedback.agreement.report import table
     from headwater.feedback.people import people
 
     with opened(store) as source:
@@ -183,7 +183,7 @@ def people_enable(store: StoreAt, name: Name) -> None:
 
 def tasks_show(store: StoreAt) -> None:
     """Tell how far the judging is."""
-    from headwater.feedback.progress import progress
+    from headwater.feedback.queue.progress import progress
 
     with opened(store) as source:
         found = progress(source)
@@ -198,7 +198,7 @@ def tasks_wanted(
     wanted: Annotated[int, typer.Argument(metavar="N", min=1, help="How many people judge each task.")],
 ) -> None:
     """Set by how many people each task is to be judged."""
-    from headwater.feedback.queue import Queue
+    from headwater.feedback.queue.queue import Queue
 
     with opened(store) as target:
         Queue(target).set_wanted(wanted)
@@ -209,7 +209,7 @@ def tasks_gold(
     file: Annotated[Path, typer.Argument(metavar="FILE", help='JSON lines: {"task", "ranking"}, the known order.')],
 ) -> None:
     """Make gold questions: the answers of these tasks with their known order, mixed in to test who judges."""
-    from headwater.feedback.tasks import add_gold_questions
+    from headwater.feedback.queue.tasks import add_gold_questions
 
     with stoppable(), opened(store) as target:
         print(f"{add_gold_questions(target, file):,} gold questions into {target.place}.")
@@ -221,7 +221,7 @@ def tasks_demonstrations(
     wanted: Annotated[int, typer.Option(min=1, help="How many people answer each.")] = 1,
 ) -> None:
     """Ask people to write answers of their own to prompts."""
-    from headwater.feedback.tasks import ask_for_demonstrations
+    from headwater.feedback.queue.tasks import ask_for_demonstrations
 
     with stoppable(), begun(store) as target:
         print(f"{ask_for_demonstrations(target, file, wanted):,} prompts to be answered into {target.place}.")

@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from headwater.feedback.annotator_names import ANONYMOUS, is_simulated
 from headwater.feedback.comparisons import Comparison, Conversation, Rated
-from headwater.feedback.schema import ANNOTATOR
-from headwater.feedback.store import Writer
+from headwater.feedback.store.schema import ANNOTATOR
+from headwater.feedback.store.store import Writer
 
 
 def find_or_add(writer: Writer, names: Iterable[str], role: str | None = None) -> dict[str, int]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import not_, select
 
-from headwater.feedback.reader import skipped
-from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK
-from headwater.feedback.store import Store, Writer
+from headwater.feedback.store.reader import skipped
+from headwater.feedback.store.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE, TASK
+from headwater.feedback.store.store import Store, Writer
 
 
 @dataclass(frozen=True)

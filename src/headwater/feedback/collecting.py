@@ -14,15 +14,15 @@ from headwater.corpus.rated import REVIEWS_FILE, RatedSentence, read_rated
 from headwater.corpus.samples import set_of
 from headwater.corpus.shares import SHARES
 from headwater.errors import UserError
-from headwater.feedback.agreement import krippendorff_alpha
-from headwater.feedback.copying import NO_TIME, copy_store
+from headwater.feedback.agreement.agreement import krippendorff_alpha
+from headwater.feedback.agreement.rater_agreement import agreement_of_people
 from headwater.feedback.derive import derive_rankings
 from headwater.feedback.importing import import_comparisons
 from headwater.feedback.orders import has_order
-from headwater.feedback.rater_agreement import agreement_of_people
 from headwater.feedback.ratings import LABELS, PEOPLE, import_ratings
 from headwater.feedback.recipe_dialogues import read_comparisons
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.copying import NO_TIME, copy_store
+from headwater.feedback.store.store import STORE, Store
 from headwater.progress import Progress
 from headwater.recipe import Recipe
 from headwater.runs import Stage

@@ -13,9 +13,9 @@ from headwater.feedback.annotator_rows import annotators
 from headwater.feedback.comparisons import Comparison, Turn
 from headwater.feedback.duplicates import new_comparisons
 from headwater.feedback.prompt_rows import NewPrompt, write_prompts
-from headwater.feedback.reader import standing
-from headwater.feedback.schema import JUDGEMENT, RESPONSE, TASK
-from headwater.feedback.store import Writer
+from headwater.feedback.store.reader import standing
+from headwater.feedback.store.schema import JUDGEMENT, RESPONSE, TASK
+from headwater.feedback.store.store import Writer
 
 
 def write_comparisons(writer: Writer, comparisons: Sequence[Comparison]) -> int:

@@ -13,8 +13,8 @@ import numpy as np
 from headwater.errors import UserError
 from headwater.feedback.judgements import Groups
 from headwater.feedback.ratings import AXIS
-from headwater.feedback.reader import MeanRating
-from headwater.feedback.store import Store
+from headwater.feedback.store.reader import MeanRating
+from headwater.feedback.store.store import Store
 
 METHOD = "mean rating"
 

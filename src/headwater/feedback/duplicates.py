@@ -16,7 +16,7 @@ from sqlalchemy import Connection, RowMapping, select
 from headwater.feedback.comparisons import Comparison, Conversation, Rated, Turn, fingerprint
 from headwater.feedback.orders import ordered_pairs
 from headwater.feedback.prompt_rows import turns_of
-from headwater.feedback.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
+from headwater.feedback.store.schema import ANNOTATOR, JUDGEMENT, PROMPT, RESPONSE
 
 One = TypeVar("One", Comparison, Rated, Conversation)
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from headwater.corpus.shares import hash_fraction
 from headwater.feedback.comparisons import first_said
-from headwater.feedback.reader import Ranking
+from headwater.feedback.store.reader import Ranking
 
 Half = Literal["annotator", "judge"]
 

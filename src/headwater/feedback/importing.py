@@ -13,10 +13,10 @@ from headwater.feedback.annotator_rows import annotators
 from headwater.feedback.comparison_rows import write_comparisons
 from headwater.feedback.comparisons import Comparison, Conversation, Rated, fingerprint
 from headwater.feedback.duplicates import new_demonstrations, unsaid
-from headwater.feedback.layouts import read_dialogues
+from headwater.feedback.formats.layouts import read_dialogues
 from headwater.feedback.prompt_rows import NewPrompt, write_prompts
-from headwater.feedback.schema import RESPONSE
-from headwater.feedback.store import Store, Writer
+from headwater.feedback.store.schema import RESPONSE
+from headwater.feedback.store.store import Store, Writer
 
 
 def import_file(store: Store, path: Path) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, func, select
 
 from headwater.errors import UserError
-from headwater.feedback import events
-from headwater.feedback.reader import standing
-from headwater.feedback.schema import ANNOTATOR, JUDGEMENT
-from headwater.feedback.store import Store
+from headwater.feedback.store import events
+from headwater.feedback.store.reader import standing
+from headwater.feedback.store.schema import ANNOTATOR, JUDGEMENT
+from headwater.feedback.store.store import Store
 
 PERSONAL = ("annotator", "adjudicator", "admin")
 """Roles of one known person each."""

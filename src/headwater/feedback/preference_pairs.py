@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from headwater.evaluation.pairwise import Pair
 from headwater.feedback.comparisons import first_said
 from headwater.feedback.orders import ordered_pairs
-from headwater.feedback.reader import Ranking
+from headwater.feedback.store.reader import Ranking
 
 
 def pairs_of(rankings: Sequence[Ranking]) -> list[Pair]:

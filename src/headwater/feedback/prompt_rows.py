@@ -16,8 +16,8 @@ from headwater.corpus.normalise import split_key
 from headwater.corpus.shares import share_of
 from headwater.errors import UserError
 from headwater.feedback.comparisons import Turn, first_request, first_said
-from headwater.feedback.schema import PROMPT
-from headwater.feedback.store import Writer
+from headwater.feedback.store.schema import PROMPT
+from headwater.feedback.store.store import Writer
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from pathlib import Path
 from sqlalchemy import select
 
 from headwater.errors import UserError
-from headwater.feedback import database
 from headwater.feedback.annotator_names import is_simulated
 from headwater.feedback.annotator_rows import find_or_add
+from headwater.feedback.formats.records import Record, read_records, read_table
 from headwater.feedback.judgements import Groups, Judgement, parse_ranking
 from headwater.feedback.orders import has_order
-from headwater.feedback.records import Record, read_records, read_table
-from headwater.feedback.schema import TASK
-from headwater.feedback.store import Store
+from headwater.feedback.store import database
+from headwater.feedback.store.schema import TASK
+from headwater.feedback.store.store import Store
 
 COLUMNS = ("annotator", "task", "ranking")
 """Of a table."""

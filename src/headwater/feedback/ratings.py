@@ -17,7 +17,7 @@ from headwater.corpus.rated import RatedSentence
 from headwater.errors import UserError
 from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.annotator_rows import anonymous_rater
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 
 AXIS = "sentiment"
 """What the published raters were asked: how positive a sentence is, from -4 to 4."""

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from headwater.corpus.shares import hash_fraction, share_of
 from headwater.errors import UserError
 from headwater.feedback.comparisons import Comparison, Conversation, Turn, first_request
-from headwater.feedback.layouts import read_dialogues
-from headwater.feedback.prompts import read_prompts
+from headwater.feedback.formats.layouts import read_dialogues
+from headwater.feedback.formats.prompts import read_prompts
 from headwater.feedback.settings import DialogueSettings
 from headwater.storage import read_json_lines, write_json_lines
 

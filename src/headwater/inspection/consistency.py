@@ -15,7 +15,7 @@ from headwater.evaluation.consistency import Consistency, reworded
 from headwater.evaluation.consistency import consistency as measure
 from headwater.evaluation.intervals import Array
 from headwater.evaluation.perplexity import Text, bits_per_byte
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.store import STORE, Store
 from headwater.models.layout import load_model
 from headwater.models.model import Model
 from headwater.objectives.supervised import Span, Supervised

@@ -12,7 +12,7 @@ from pathlib import Path
 from headwater.catalogue import find_run
 from headwater.endings import INTERRUPTED, REFUSED
 from headwater.feedback.collecting import shares_without_order
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.loop.cycle import Judged
 from headwater.models.weights import WEIGHTS
 from headwater.recipe import Recipe, load_recipe

@@ -16,7 +16,7 @@ from headwater.feedback.annotator_rows import find_or_add
 from headwater.feedback.halves import halved
 from headwater.feedback.judgements import Groups
 from headwater.feedback.orders import groups_of
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.models.layout import load_model
 from headwater.rlhf.asking import Asked
 from headwater.rlhf.dialogues import answered_ids

@@ -16,9 +16,9 @@ from headwater.corpus.shares import PARTS, SHARES
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.feedback.comparisons import Turn
 from headwater.feedback.prompt_rows import turns_of
-from headwater.feedback.reader import skipped
-from headwater.feedback.schema import JUDGEMENT, PROMPT, RESPONSE, TASK
-from headwater.feedback.store import Store, Writer
+from headwater.feedback.store.reader import skipped
+from headwater.feedback.store.schema import JUDGEMENT, PROMPT, RESPONSE, TASK
+from headwater.feedback.store.store import Store, Writer
 from headwater.models.generate import Answer, Sampling, generate
 from headwater.models.layout import load_model
 from headwater.recipe import Recipe

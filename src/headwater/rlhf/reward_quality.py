@@ -17,10 +17,10 @@ from headwater.evaluation.calibration import Calibration, calibration, pair_cali
 from headwater.evaluation.intervals import Array, sigmoid
 from headwater.evaluation.pairs import PairAccuracy, pair_accuracy
 from headwater.evaluation.pairwise import Accuracy, Pair, PairBagOfWords, PairLength, PairScorer, accuracy
-from headwater.feedback.agreement import rater_ceiling
+from headwater.feedback.agreement.agreement import rater_ceiling
 from headwater.feedback.orders import ordered_pairs
 from headwater.feedback.preference_pairs import pairs_of
-from headwater.feedback.reader import Ranking
+from headwater.feedback.store.reader import Ranking
 from headwater.progress import say
 from headwater.rlhf.dialogues import answered_ids
 from headwater.rlhf.scoring import RewardEnsemble, spread

@@ -11,7 +11,7 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.feedback.annotator_names import ANONYMOUS
 from headwater.feedback.orders import has_order
-from headwater.feedback.reader import Ranking
+from headwater.feedback.store.reader import Ranking
 from headwater.models.lora import adapt, merge
 from headwater.models.model import Model
 from headwater.objectives.preference import UNKNOWN, Preference, Reliability

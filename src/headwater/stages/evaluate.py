@@ -16,8 +16,8 @@ from headwater.evaluation.text_metrics import length_ratio, lengths, mean_length
 from headwater.evaluation.win_rate import win_rate
 from headwater.feedback.annotator_names import SIMULATED
 from headwater.feedback.halves import Half, halved
-from headwater.feedback.reader import Ranking
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.reader import Ranking
+from headwater.feedback.store.store import STORE, Store
 from headwater.models.answer import Answer
 from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model

@@ -18,8 +18,8 @@ from headwater.feedback.collecting import (
     refuse_without_order,
     shares_without_order,
 )
-from headwater.feedback.copying import NO_TIME, copy_store, is_empty
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.copying import NO_TIME, copy_store, is_empty
+from headwater.feedback.store.store import STORE, Store
 from headwater.progress import say
 from headwater.rlhf.annotators import judge_by_simulation
 from headwater.rlhf.asking import Asked, draw_answers, shares_to_ask, tasks_of

@@ -11,8 +11,8 @@ import numpy as np
 
 from headwater.corpus.rated import REVIEWS_FILE, read_rated
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.feedback.reader import Ranking
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.reader import Ranking
+from headwater.feedback.store.store import STORE, Store
 from headwater.models.layout import load_model, save_with_tokenizer
 from headwater.models.model import Model
 from headwater.progress import Progress

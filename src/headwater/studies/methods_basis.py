@@ -14,7 +14,7 @@ from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.evaluation.text_metrics import length_ratio, variety
 from headwater.evaluation.win_rate import win_rate
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.store import STORE, Store
 from headwater.models.generate import Answer, Sampling
 from headwater.models.layout import load_model
 from headwater.models.model import Model

@@ -19,7 +19,7 @@ from headwater.errors import UserError
 from headwater.evaluation.judges import SENTIMENT_WORDS, BagOfWordsJudge, ChineseLexiconJudge, Judge, LexiconJudge
 from headwater.evaluation.perplexity import Text
 from headwater.feedback.halves import Half, half_of
-from headwater.feedback.reader import Ranking
+from headwater.feedback.store.reader import Ranking
 from headwater.objectives.supervised import Span, Supervised
 from headwater.tasks.task import Kind, Prompt, user_turn
 

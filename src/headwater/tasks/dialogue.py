@@ -12,8 +12,8 @@ from headwater.evaluation.perplexity import Text
 from headwater.feedback.comparisons import Turn
 from headwater.feedback.halves import Half
 from headwater.feedback.preference_pairs import pairs_of
-from headwater.feedback.reader import Ranking
 from headwater.feedback.recipe_dialogues import DEMONSTRATIONS, PROMPTS, read_dealt
+from headwater.feedback.store.reader import Ranking
 from headwater.objectives.supervised import Span, Supervised
 from headwater.tasks.task import Kind, Message, Prompt
 

@@ -18,7 +18,7 @@ from headwater.errors import UserError
 from headwater.evaluation.judges import Judge
 from headwater.evaluation.perplexity import Text
 from headwater.feedback.halves import Half
-from headwater.feedback.reader import Ranking
+from headwater.feedback.store.reader import Ranking
 from headwater.models.generate import Answer
 from headwater.recipe import Recipe
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from browsing import Pages, Visitor, add_task
 from headwater.corpus.shares import share_of
-from headwater.feedback.schema import PROMPT
+from headwater.feedback.store.schema import PROMPT
 
 Visit = Callable[..., Visitor]
 

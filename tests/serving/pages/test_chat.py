@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from browsing import Pages, Visitor
-from headwater.feedback.schema import TABLES
+from headwater.feedback.store.schema import TABLES
 from served import settled
 
 Visit = Callable[..., Visitor]

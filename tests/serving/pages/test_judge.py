@@ -12,11 +12,11 @@ import pytest
 
 from browsing import Pages, Visit, Visitor, add_task, add_tasks, begin, press, submit
 from headwater.corpus.tokenizer import Tokenizer
-from headwater.feedback import exports
-from headwater.feedback.assignments import seen_order
+from headwater.feedback.formats import exports
 from headwater.feedback.importing import import_file
 from headwater.feedback.judgements import Groups, Verdict
-from headwater.feedback.store import Store
+from headwater.feedback.queue.assignments import seen_order
+from headwater.feedback.store.store import Store
 from headwater.rlhf.reward_training import ranking_rows
 
 
@@ -274,7 +274,7 @@ def test_ratings_and_demonstrations_come_through_the_queue(pages: Pages, visit: 
 def test_an_adjudicator_sees_what_the_others_said(pages: Pages, visit: Visit) -> None:
     _, ids = add_task(pages.store, "ranking", ["a", "b"], wanted=2)
     people = {name: pages.store.add_annotator(name) for name in ("Ada", "Bo")}
-    from headwater.feedback.queue import Queue
+    from headwater.feedback.queue.queue import Queue
 
     queue = Queue(pages.store)
     for name, ranking in (("Ada", [[ids[0]], [ids[1]]]), ("Bo", [[ids[1]], [ids[0]]])):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 
-from headwater.feedback.queue import Queue
-from headwater.feedback.store import Store
+from headwater.feedback.queue.queue import Queue
+from headwater.feedback.store.store import Store
 from served import write_model
 
 PEOPLE, TASKS, KILLS = 50, 4, 4

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.serving.pages.site import Site
 from served import serving, write_model
 

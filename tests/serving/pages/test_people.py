@@ -12,7 +12,7 @@ import pytest
 from browsing import Pages, Visitor, add_task
 from headwater.feedback.judgements import Verdict
 from headwater.feedback.people import find_by_token
-from headwater.feedback.queue import Queue
+from headwater.feedback.queue.queue import Queue
 
 Visit = Callable[..., Visitor]
 

@@ -19,9 +19,9 @@ REFUSALS = {"UserError": 0, "TooLong": 0, "Refusal": 1}
 """{exception: the place of its sentence among the arguments}"""
 
 NOT_FROM_PAGES = {
-    "feedback/agreement.py": "what is measured of nothing; the page of people asks before",
-    "feedback/concordance.py": "the same",
-    "feedback/database.py": "what keeps a store from being opened, before there are pages",
+    "feedback/agreement/agreement.py": "what is measured of nothing; the page of people asks before",
+    "feedback/agreement/concordance.py": "the same",
+    "feedback/store/database.py": "what keeps a store from being opened, before there are pages",
     "feedback/ratings.py": "files of ratings",
 }
 

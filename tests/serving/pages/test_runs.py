@@ -8,7 +8,7 @@ from pathlib import Path
 
 from browsing import Pages, Visitor
 from headwater.feedback.judgements import Judgement
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.runs import Run
 from headwater.serving.pages.curves import read_from
 from headwater.serving.pages.runs import is_running, stages_of

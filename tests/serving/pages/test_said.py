@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from headwater.corpus.shares import share_of
-from headwater.feedback.schema import PROMPT
-from headwater.feedback.store import Store
+from headwater.feedback.store.schema import PROMPT
+from headwater.feedback.store.store import Store
 from headwater.serving.pages.said import WRITTEN, keep_prompt
 
 

@@ -12,8 +12,8 @@ import pytest
 from browsing import Pages, Visitor, add_task, serving
 from headwater.feedback import people
 from headwater.feedback.judgements import Verdict
-from headwater.feedback.queue import Queue
-from headwater.feedback.store import Store
+from headwater.feedback.queue.queue import Queue
+from headwater.feedback.store.store import Store
 from headwater.serving.pages.signing import local
 from headwater.serving.pages.site import Site
 

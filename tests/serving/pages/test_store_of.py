@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.store import STORE, Store
 from headwater.runs import Run
 from headwater.serving.pages.supply import JUDGEMENTS, store_of
 

@@ -17,9 +17,9 @@ from dialogues import recipe
 from headwater import pipeline, rounds
 from headwater.errors import UserError
 from headwater.feedback.people import add_person, people
-from headwater.feedback.progress import progress
-from headwater.feedback.schema import RESPONSE, TASK
-from headwater.feedback.store import Store
+from headwater.feedback.queue.progress import progress
+from headwater.feedback.store.schema import RESPONSE, TASK
+from headwater.feedback.store.store import Store
 from headwater.recipe import validate
 from headwater.rlhf.asking import tasks_of
 from headwater.rlhf.policies import PolicyOrigin

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from headwater import catalogue
-from headwater.feedback.progress import progress
+from headwater.feedback.queue.progress import progress
 from headwater.serving.pages.signing import Anybody, local, with_token
 from headwater.serving.pages.site import HEADERS, OfSite, page
 

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from headwater.feedback import reader
-from headwater.feedback.adjudication import opinions
-from headwater.feedback.assignments import Assignment
-from headwater.feedback.checks import AlreadyJudged
 from headwater.feedback.judgements import Verdict
-from headwater.feedback.progress import JudgingProgress, progress
-from headwater.feedback.queue import Queue
+from headwater.feedback.queue.adjudication import opinions
+from headwater.feedback.queue.assignments import Assignment
+from headwater.feedback.queue.progress import JudgingProgress, progress
+from headwater.feedback.queue.queue import Queue
+from headwater.feedback.store import reader
+from headwater.feedback.store.checks import AlreadyJudged
 from headwater.serving.pages import words
 from headwater.serving.pages.signing import Judging
 from headwater.serving.pages.site import HEADERS, Before, ClientId, LongText, OfSite, Site, Whole, language_of, page

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from headwater import catalogue, lineage
 from headwater.feedback.answers import history, is_to_be_judged
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.store.store import STORE, Store
 from headwater.report.material import licences
 from headwater.runs import Run
 from headwater.serving.pages.runs import run_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headwater import catalogue
 from headwater.errors import UserError
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.recipe import Recipe, load_recipe
 from headwater.runs import Run
 from headwater.serving.pages.desk_answering import DeskAnswering

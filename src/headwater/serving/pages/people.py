@@ -12,12 +12,14 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.background import BackgroundTask
 
 from headwater.errors import UserError
-from headwater.feedback import exports, gold, people
-from headwater.feedback.adjudication import Dispute, disputes
-from headwater.feedback.progress import progress
-from headwater.feedback.queue import Queue
-from headwater.feedback.rater_agreement import agreement
-from headwater.feedback.raters import gold_accuracy, speeds
+from headwater.feedback import people
+from headwater.feedback.agreement.rater_agreement import agreement
+from headwater.feedback.agreement.raters import gold_accuracy, speeds
+from headwater.feedback.formats import exports
+from headwater.feedback.queue import gold
+from headwater.feedback.queue.adjudication import Dispute, disputes
+from headwater.feedback.queue.progress import progress
+from headwater.feedback.queue.queue import Queue
 from headwater.serving.pages import words
 from headwater.serving.pages.signing import Administering
 from headwater.serving.pages.site import HEADERS, OfSite, Site, Whole, is_encrypted, language_of, page

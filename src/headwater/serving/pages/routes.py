@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from headwater.errors import UserError
-from headwater.feedback.checks import AlreadyJudged
+from headwater.feedback.store.checks import AlreadyJudged
 from headwater.serving.pages import annotate, chat, home, judge, lineage, loop, people, runs, signing, words
 from headwater.serving.pages.signing import Refused, same_origin, visitor_of
 from headwater.serving.pages.site import HEADERS, Site, language_of, page

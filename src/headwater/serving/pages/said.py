@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from headwater.errors import UserError
 from headwater.feedback.answers import keep_answers
 from headwater.feedback.prompt_rows import NewPrompt, turns_of, write_prompts
-from headwater.feedback.store import Store, Writer
+from headwater.feedback.store.store import Store, Writer
 from headwater.serving.pages.answering import Answered, Message
 
 SOURCE = "chat"

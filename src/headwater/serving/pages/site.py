@@ -16,7 +16,7 @@ from jinja2.runtime import Context
 from pydantic import BaseModel, ConfigDict, Field
 
 from headwater import __version__
-from headwater.feedback.store import Store
+from headwater.feedback.store.store import Store
 from headwater.loop.cycle import Loop
 from headwater.report import wording
 from headwater.serving.pages import words

@@ -19,10 +19,10 @@ from headwater import rounds, storage
 from headwater.corpus.tokenizer import Tokenizer
 from headwater.errors import UserError
 from headwater.feedback import answers
-from headwater.feedback.copying import copy_store, holds, is_empty
-from headwater.feedback.progress import JudgingProgress
-from headwater.feedback.queue import Queue
-from headwater.feedback.store import STORE, Store
+from headwater.feedback.queue.progress import JudgingProgress
+from headwater.feedback.queue.queue import Queue
+from headwater.feedback.store.copying import copy_store, holds, is_empty
+from headwater.feedback.store.store import STORE, Store
 from headwater.feedback.uncertainty import preference_entropy
 from headwater.models.generate import Answer, Sampling
 from headwater.progress import say

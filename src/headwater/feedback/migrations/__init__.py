@@ -1,1 +1,0 @@
-"""The store's schema, version by version. Run by `feedback/database.py` on open; nobody needs an alembic.ini."""
