@@ -162,6 +162,9 @@ def raw():
                         connection.sendall(piece)
                         if ended.wait(0.01):
                             return
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(1 << 16):
+                        pass  # what is not read when it closes would make it a reset
                 except OSError:
                     pass  # whoever asked has gone
 

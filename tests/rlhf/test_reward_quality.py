@@ -84,7 +84,7 @@ def test_pairs_are_measured_as_counted_by_hand(count, pessimism):
         dialogues = [
             answered_ids(ranking.conversation, text, tokenizer, CONTEXT) for text in ranking.responses.values()
         ]
-        scores = dict(zip(ranking.responses, members(dialogues).tolist(), strict=True))
+        scores = dict(zip(ranking.responses, members.scores(dialogues).tolist(), strict=True))
         for above, below in itertools.combinations(ranking.groups, 2):
             right += [scores[better] > scores[worse] for better in above for worse in below]
     assert found.pairs == len(right) == 3 + 2 * 4

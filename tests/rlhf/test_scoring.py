@@ -83,7 +83,7 @@ def test_members_that_cancel_each_other_out_cannot_be_normalised(folder):
 def test_one_alone_is_the_reward_itself_and_has_no_spread():
     one = RewardModel(tiny_model("reward"), 2.0, 1.0)
     alone = RewardEnsemble([one])
-    assert torch.equal(alone(DIALOGUES), one(DIALOGUES))
+    assert torch.equal(alone.scores(DIALOGUES), one.scores(DIALOGUES))
     assert spread(alone.each(DIALOGUES)) is None
 
 

@@ -171,11 +171,11 @@ def test_the_report_has_the_judges_of_the_run():
     trial = {"win_rate": {"reward_model": 0.9, "bag_of_words": 0.8}}
     trial |= {"selection_reward": 1.0, "kl": 5.0, "distinct_2_ratio": 0.9, "length_ratio": 1.0}
     followed = {"curve": curve, "chosen_step": 1}
-    table = findings(settings(), {"ppo": [trial, trial]}, followed).tables[0]
+    table = findings(settings(), {"ppo": [trial, trial]}, followed, {}).tables[0]
     assert list(table.columns[:4]) == ["method", "win rate, reward model", "win rate, bag of words", "selection reward"]
     assert table.rows[0][1:4] == ["0.900 [0.900, 0.900]", "0.800 [0.800, 0.800]", 1.0]
     alone = [trial | {"win_rate": {"reward_model": 0.9}}]
-    table = findings(settings(), {"ppo": alone}, followed).tables[0]
+    table = findings(settings(), {"ppo": alone}, followed, {}).tables[0]
     assert list(table.columns[:3]) == ["method", "win rate, reward model", "selection reward"]
 
 
