@@ -135,7 +135,9 @@ class PpoSettings(StageSettings):
     adaptive: bool = Field(True, description="Steer β towards `target_kl`; otherwise it is fixed.")
     target_kl: Positive = Field(6.0, description="Nats, summed over an answer.")
     target_ramp: Fraction = Field(0.0, description="Share of the iterations over which the target rises from 0.")
-    horizon: Count | None = Field(None, description="Episodes; absent: a tenth of the stage's episodes.")
+    horizon: Count | None = Field(
+        None, description="Episodes in which β can change by a factor of 1.2; absent: a twentieth of the stage's."
+    )
     update_kl_limit: Positive = Field(0.1, description="Mean ½(Δ log π)² past which an iteration's epochs end early.")
     critic_warmup: Annotated[int, Field(ge=0)] = Field(2, description="First iterations that train the critic alone.")
     kl_limit: Positive = Field(12.0, description="Held-out KL up to which a checkpoint may be chosen.")
