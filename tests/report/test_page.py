@@ -234,6 +234,7 @@ def test_verdict_follows_the_intervals(intervals: dict[str, list[float]], begins
     [
         (None, 0.5, 0.8, "has not been measured"),
         ([0.5, 0.6], 0.52, 0.8, "Careful"),
+        ([0.48, 0.6], 0.42, 0.8, "not clearly better than always naming one side"),
         ([0.86, 0.9], 0.52, 0.84, "word counts too"),
         ([0.7, 0.8], 0.52, 0.84, "word counts still judge better"),
         ([0.82, 0.86], 0.52, 0.84, "about as good"),

@@ -201,9 +201,9 @@ def test_a_horizon_shorter_than_an_iteration_leaves_beta_positive(horizon):
 @pytest.mark.parametrize("wrong", [5.0, 0.2])
 def test_a_wrong_initial_beta_still_ends_near_the_target_kl(wrong):
     """A simulated plant: the KL of the optimum falls with β (as 1/β² for a Gaussian reward), and the policy needs a
-    few iterations to get there. The horizon is the default: a twentieth of the run's episodes."""
+    few iterations to get there. The horizon is the default: a tenth of the run's episodes."""
     steps, episodes, target, right = 100, 64, 6.0, 0.1
-    controller = KLController(right * wrong, target, horizon=steps * episodes / 20)
+    controller = KLController(right * wrong, target, horizon=steps * episodes / 10)
     kl = 0.0
     for _ in range(steps):
         settled = min(40.0, target * (right / controller.beta) ** 2)

@@ -9,7 +9,7 @@ from headwater import __version__
 from headwater.report import plots, wording
 from headwater.report.material import Material, Row, answer_parts, by_iteration, evenly, per_reason
 from headwater.report.plots import interval_of, number
-from headwater.rlhf.gate import beats_length
+from headwater.rlhf.gate import beats_length, trivial
 
 JUDGES = {
     "reward_model": "Judges' reward model",
@@ -133,7 +133,9 @@ def gate(reward: Row) -> str:
     if interval is None or length is None:
         return "The reward model has not been measured against its baselines in this run."
     if not beats_length(interval[0], length):
-        return "Careful: the reward model is not clearly better than length alone. What PPO gains may mean nothing."
+        return (
+            f"Careful: the reward model is not clearly better than {trivial(length)}. What PPO gains may mean nothing."
+        )
     ridge = number(reward.get("bag_of_words"))
     if ridge is None:
         return "The reward model is clearly better than judging by length alone."

@@ -26,9 +26,13 @@ def objection(measured: Mapping[str, Any]) -> str | None:
     low, high = interval
     if beats_length(low, length):
         return None
-    trivial = f"length alone ({length:.1%})" if length >= MAJORITY else f"always naming one side ({MAJORITY:.1%})"
     return (
         f"The reward model puts {measured['accuracy']:.1%} of the held-out pairs in the right order (95% interval {low:.1%} "
-        f"to {high:.1%}), which is not clearly above {trivial}: collect more rankings or train it longer, or "
-        "set ppo.gate=false to follow it all the same."
+        f"to {high:.1%}), which is not clearly above {trivial(length)} ({max(length, MAJORITY):.1%}): collect more rankings "
+        "or train it longer, or set ppo.gate=false to follow it all the same."
     )
+
+
+def trivial(length: float) -> str:
+    """What a reward model has to beat, in words: the better of two rules that read no answer. length: accuracy of the longer."""
+    return "length alone" if length >= MAJORITY else "always naming one side"

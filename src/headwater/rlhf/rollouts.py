@@ -62,7 +62,7 @@ class Rollouts:
         self.estimator = ESTIMATORS[settings.estimator]
         self.actors, self.prompts, self.settings, self.sampling, self.seed = actors, prompts, settings, sampling, seed
         self.tolerance = sampler_tolerance(precision, actors.policy.config.layers)
-        horizon = settings.horizon or max(1, settings.steps * settings.episodes // 20)
+        horizon = settings.horizon or max(1, settings.steps * settings.episodes // 10)
         self.controller = KLController(settings.beta, settings.target_kl, horizon, settings.adaptive)
         self.length = LengthController(typical_length, settings.length_control)
         self.iteration = 0

@@ -136,7 +136,7 @@ class PpoSettings(StageSettings):
     target_kl: Positive = Field(6.0, description="Nats, summed over an answer.")
     target_ramp: Fraction = Field(0.0, description="Share of the iterations over which the target rises from 0.")
     horizon: Count | None = Field(
-        None, description="Episodes in which β can change by a factor of 1.2; absent: a twentieth of the stage's."
+        None, description="Episodes in which β can change by a factor of 1.2; absent: a tenth of the stage's."
     )
     update_kl_limit: Positive = Field(0.1, description="Mean ½(Δ log π)² past which an iteration's epochs end early.")
     critic_warmup: Annotated[int, Field(ge=0)] = Field(2, description="First iterations that train the critic alone.")

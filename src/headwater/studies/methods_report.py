@@ -118,11 +118,15 @@ def _ranking(ranking: Mapping[str, Sequence[Strength]]) -> list[Table]:
     for by_judge in sorted(zip(*ranking.values(), strict=True), key=lambda one: -one[0].strength):
         chance = f"{by_judge[0].chance:.3f}"
         rows.append([by_judge[0].policy, *(str(strength) for strength in by_judge), chance])
-    first = JUDGES[next(iter(ranking))]
+    first = next(iter(ranking))
     return [
         Table(
             "All of them ranked (Bradley–Terry)",
-            ["method", *(f"strength, {JUDGES[judge]}" for judge in ranking), f"chance against SFT, {first}"],
+            [
+                "method",
+                *(f"strength, {JUDGES.get(judge, judge)}" for judge in ranking),
+                f"chance against SFT, {JUDGES.get(first, first)}",
+            ],
             rows,
             "Each answer was compared with every other to the same opening, of all seeds. Strengths are nats of odds against "
             "SFT, which has 0, with 95% intervals that draw openings anew; seeds stay as they are (their spread is above).",
