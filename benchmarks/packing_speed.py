@@ -4,12 +4,10 @@ FILE holds dialogues, or comparisons in the HH-RLHF layout, of which the chosen 
 from updates of --examples dialogues, with a tokenizer trained on them. The ways take turns on the same updates:
 
 - apart: dialogues of like length side by side, padded, a beginning that they share read once;
-- packed: several in a row, each attended to alone;
-- masked: the same rows, under a mask over the whole row.
+- packed: several in a row, under a mask that keeps them apart.
 
     ratio_tokens      tokens computed apart / packed
     ratio_to_apart    seconds apart / packed
-    ratio_to_masked   seconds masked / packed
 
     python benchmarks/packing_speed.py data/hh-rlhf/harmless-base.part.jsonl.gz --json packing.json
 """
@@ -20,7 +18,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
@@ -28,7 +25,6 @@ from headwater.corpus.tokenizer import Tokenizer, train_tokenizer
 from headwater.errors import UserError
 from headwater.feedback.comparisons import Turn
 from headwater.feedback.formats.layouts import read_dialogues
-from headwater.models import attention
 from headwater.models.model import Model
 from headwater.models.presets import config_of
 from headwater.models.settings import ModelSettings
@@ -69,7 +65,6 @@ def result_of(tokens: dict[str, int], seconds: dict[str, float]) -> dict[str, fl
     return {
         "ratio_tokens": tokens["apart"] / tokens["packed"],
         "ratio_to_apart": seconds["apart"] / seconds["packed"],
-        "ratio_to_masked": seconds["masked"] / seconds["packed"],
     }
 
 
@@ -100,11 +95,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         for batches in layout:
             engine.train_step(batches)
 
-    def under_a_mask() -> None:
-        with patch.object(attention, "SCORES_PER_PIECE", 10**12):
-            learn(packed)
-
-    ways = {"apart": lambda: learn(apart), "packed": lambda: learn(packed), "masked": under_a_mask}
+    ways = {"apart": lambda: learn(apart), "packed": lambda: learn(packed)}
     seconds = {name: each / len(updates) for name, each in medians(take_turns(ways, given.rounds)).items()}
     return {"precision": precision, "tokens": tokens, "seconds_per_update": seconds, **result_of(tokens, seconds)}
 

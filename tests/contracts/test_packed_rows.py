@@ -8,8 +8,6 @@ import pytest
 import torch
 from forms import DECODERS, Form
 
-from headwater.models import attention
-from headwater.models.attention import attend_in_pieces
 from headwater.models.lora import adapt
 from headwater.models.model import Model
 from headwater.models.presets import PRESETS, RIVALS, config_of
@@ -22,9 +20,6 @@ REGISTERED = [
     *(name for name, preset in PRESETS.items() if preset.choices.get("form", "decoder") == "decoder"),
     *RIVALS,
 ]
-IN_PIECES = {"in pieces": -1, "under a mask": 10**9}
-"""Scores that a document must spare to be attended to alone: both ways of attention are taken."""
-every_way = pytest.mark.parametrize("threshold", IN_PIECES.values(), ids=IN_PIECES.keys())
 
 
 def config_named(name):
@@ -89,16 +84,12 @@ def check_alike(packed, alone):
 
 
 @pytest.mark.parametrize("name", dict.fromkeys([*DECODERS, *REGISTERED]))
-@every_way
-def test_packed_dialogues_have_the_loss_and_the_gradients_of_each_alone(name, threshold, monkeypatch):
-    monkeypatch.setattr(attention, "SCORES_PER_PIECE", threshold)
+def test_packed_dialogues_have_the_loss_and_the_gradients_of_each_alone(name):
     check_alike(*packed_and_alone(model_named(name)))
 
 
 @pytest.mark.parametrize("name", ["qwen3", "llama", "gpt2", "alibi", "sliding window"])
-@every_way
-def test_in_bf16_too(name, threshold, monkeypatch):
-    monkeypatch.setattr(attention, "SCORES_PER_PIECE", threshold)
+def test_in_bf16_too(name):
     packed, alone = packed_and_alone(model_named(name, torch.bfloat16))
     assert packed[0] == pytest.approx(alone[0], rel=1e-2)
     every = [torch.cat([gradient.flatten().float() for gradient in found[2].values()]) for found in (packed, alone)]
@@ -106,9 +97,7 @@ def test_in_bf16_too(name, threshold, monkeypatch):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@every_way
-def test_adapters_and_recomputed_activations_too(checkpointing, threshold, monkeypatch):
-    monkeypatch.setattr(attention, "SCORES_PER_PIECE", threshold)
+def test_adapters_and_recomputed_activations_too(checkpointing):
     model = adapt(model_named("llama"), LoraSettings(rank=2), seed=1)
     model.backbone.checkpointing = checkpointing
     with torch.no_grad():
@@ -130,33 +119,3 @@ def test_the_check_fails_where_what_keeps_them_apart_is_left_out(name, missing):
     found = outcome(model, [replace(batch, **{missing: None}) for batch in batches])
     with pytest.raises(AssertionError):
         check_alike(found, alone)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_long_dialogues_are_attended_to_in_pieces(dtype, monkeypatch):
-    """The threshold as it is: not for the short documents of the tests, but for dialogues."""
-    called = []
-    monkeypatch.setattr(
-        "headwater.models.attention.attend_in_pieces", lambda *a: (called.append(1), attend_in_pieces(*a))[1]
-    )
-    model = DECODERS["qwen3"].model(dtype=dtype, context=1024)
-    for length, pieces in ((8, 0), (200, 2)):
-        documents = torch.arange(4).repeat_interleave(length)[None]
-        positions = torch.arange(length).repeat(4)[None]
-        ids = torch.randint(5, 60, (1, 4 * length), generator=torch.Generator().manual_seed(1))
-        logits = model(ids, positions, documents)
-        assert len(called) == pieces, "once in each of two layers"
-        called.clear()
-        with torch.no_grad():
-            for packed, alone in zip(logits.detach().split(length, dim=1), ids.split(length, dim=1), strict=True):
-                torch.testing.assert_close(
-                    packed.float(), model(alone).float(), atol=0.3 if dtype == torch.bfloat16 else 1e-3, rtol=0
-                )
-
-
-def test_a_document_in_two_places_of_a_row_is_seen_whole():
-    documents = torch.arange(4).repeat_interleave(300)[None]
-    assert attention.pieces_of(documents) == [300] * 4
-    documents[0, 900:] = 0
-    assert attention.pieces_of(documents) is None
-    assert attention.pieces_of(torch.cat((documents[:, :600], documents[:, 300:900]))) == [300, 300, 300, 300]

@@ -20,8 +20,6 @@ from headwater.models.positions import Rotate, rotate
 
 LONGEST_BY_PRODUCTS = 2048
 """Longest row whose scores are held whole, [time, time] per head; beyond it memory would grow with the square."""
-SCORES_PER_PIECE = 65_536
-"""Scores per head that a document must spare to be worth a call of its own: below that, a mask over the row is faster."""
 
 
 @dataclass
@@ -32,8 +30,6 @@ class AttentionView:
     mask: [batch or 1, heads or 1, time, keys], added to the scores: −∞ where a key may not be seen, otherwise 0 or a bias
     of the distance. None: every token sees the others, those before it where `causal`.
     window: a sliding window, in whose blocks attention is computed; `mask` then is that of `local_mask`.
-    pieces: lengths of the documents in all rows, one after another, each of which is attended to alone; `mask` then is that
-    of the longest.
     cache: where the keys and values of earlier tokens are, or None.
     """
 
@@ -42,7 +38,6 @@ class AttentionView:
     mask: Tensor | None = None
     causal: bool = True
     window: int | None = None
-    pieces: list[int] | None = None
     cache: KeysAndValues | None = None
 
 
@@ -83,9 +78,7 @@ class Attention(nn.Module):
     def mix(self, queries: Tensor, keys: Tensor, values: Tensor, view: AttentionView) -> Tensor:
         """Heads [batch, heads, time, head_dim] → attended, joined and projected, [batch, time, d_model]."""
         dropout = self.dropout if self.training else 0.0
-        if view.pieces is not None:
-            mixed = attend_in_pieces(queries, keys, values, view, self.grouped, self.scale, dropout)
-        elif view.window is not None:
+        if view.window is not None:
             mixed = attend_locally(queries, keys, values, view, self.grouped, self.scale, dropout)
         else:
             mixed = attend(queries, keys, values, view.mask, self.grouped, view.causal, self.scale, dropout)
@@ -166,46 +159,6 @@ def _attend_by_products(
     if dropout:
         weights = functional.dropout(weights, dropout)
     return weights @ values
-
-
-def pieces_of(documents: Tensor) -> list[int] | None:
-    """Lengths of packed documents [batch, time], one row after another; None where a mask serves better, or where a document
-    is in several places."""
-    begins = torch.ones_like(documents, dtype=torch.bool)
-    begins[:, 1:] = documents.diff(dim=1) != 0
-    (starts,) = begins.flatten().nonzero(as_tuple=True)
-    different = len(documents) + int((documents.sort(dim=1).values.diff(dim=1) != 0).sum())
-    lengths = starts.diff(append=torch.tensor([documents.numel()]))
-    spared = documents.numel() * documents.shape[1] - int(lengths.square().sum())
-    if different != len(lengths) or spared <= SCORES_PER_PIECE * len(lengths):
-        return None
-    return cast(list[int], lengths.tolist())
-
-
-def attend_in_pieces(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    view: AttentionView,
-    grouped: bool,
-    scale: float | None = None,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Attention of packed documents, each alone: a mask over the rows would have most scores computed to be thrown away.
-
-    queries [batch, heads, time, head_dim] → the same.
-    """
-    assert view.pieces is not None
-    batch, _, time, _ = queries.shape
-    parts = [
-        torch.split(states.transpose(0, 1).flatten(1, 2), view.pieces, dim=1) for states in (queries, keys, values)
-    ]
-    mixed = []
-    for asking, seen, said in zip(*parts, strict=True):
-        length = asking.shape[1]
-        mask = None if view.mask is None else view.mask[..., :length, :length]
-        mixed.append(attend(asking[None], seen[None], said[None], mask, grouped, view.causal, scale, dropout))
-    return torch.cat(mixed, dim=2)[0].view(-1, batch, time, values.shape[-1]).transpose(0, 1)
 
 
 def attend_locally(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from headwater.models.attention import AttentionView, additive, by_products, local_mask, pieces_of
+from headwater.models.attention import AttentionView, additive, by_products, local_mask
 from headwater.models.backbone import Backbone
 from headwater.models.block import Block, CrossBlock
 from headwater.models.cache import KeysAndValues, KeyValueCache
@@ -72,13 +72,6 @@ class Stack(Backbone):
             # Made once here, not in every block, each of which would keep its own until the backward pass.
             view.window, view.mask = config.window, local_mask(time, config.window, self.causal, documents, dtype)
             return view, positions
-        if documents is not None and cache is None and prefix is None and not biased and config.window is None:
-            view.pieces = pieces_of(documents)
-            if view.pieces is not None:
-                longest = max(view.pieces)
-                if self.causal and by_products(dtype, longest):
-                    view.mask = additive(torch.ones(1, 1, longest, longest, dtype=torch.bool).tril(), dtype)
-                return view, positions
         seen = self._seen(index, time if cache is None else cache.span, documents, prefix)
         if seen is None and self.causal and by_products(dtype, time):
             seen = index[..., None] >= index[:, None, :]  # made once here, not in every block
